@@ -243,7 +243,7 @@ def run(args) -> None:
     if comparison is not None:
         print("".join(wanted.notes()), end="")
         print(f"\n{_compared(comparison)}")
-        print(f"Best by the evidence: {comparison.best}; each one has a folder in {args.output}/configurations.")
+        print(f"{comparison.words} Each one has a folder in {args.output}/configurations.")
     print(f"Written: {args.output}/ with {_written(args, comparison)}")
 
 
@@ -306,7 +306,8 @@ def _compared(comparison) -> str:
     rows = [["", "parameters", "AIC diff.", "BIC diff.", "log evidence diff.", "probability", "converged"]]
     for name, one in table.iterrows():
         figures = [f"{one[key]:.1f}" for key in ("AIC difference", "BIC difference", "log evidence difference")]
-        last = [f"{one['probability']:.2g}", "yes" if one["converged"] else "NO"]
+        probability = f"{one['probability']:.2g}" if np.isfinite(one["probability"]) else "-"
+        last = [probability, "yes" if one["converged"] else "NO"]
         rows.append([str(name), str(one["free parameters"]), *figures, *last])
     width = [max(len(row[k]) for row in rows) for k in range(len(rows[0]))]
     return "\n".join(
@@ -344,12 +345,12 @@ def _write(args, folder: Path, all_results: dict, comparison, wanted: _Definitio
     from ..results.dynamic import write_dynamic
 
     text = _options_text(args)
-    derived, table = {}, None if comparison is None else comparison.table()
-    if table is not None:
-        table.to_csv(folder / "comparison.csv")
+    derived = {}
+    if comparison is not None:
+        comparison.table().to_csv(folder / "comparison.csv")
         (folder / "options.txt").write_text(text, encoding="utf-8")
     for (name, results), path in zip(all_results.items(), args.dyn_config):
-        place = folder if table is None else folder / "configurations" / name
+        place = folder if comparison is None else folder / "configurations" / name
         place.mkdir(parents=True, exist_ok=True)
         derived[name] = write_dynamic(place, results, text, wanted.known_in(name))
         if args.report:
@@ -357,7 +358,7 @@ def _write(args, folder: Path, all_results: dict, comparison, wanted: _Definitio
 
             read = [("Data", args.data), ("Basis", args.basis), ("Configuration", path)]
             read.append(("Time variables", ", ".join(args.time_variables) or results.time_name))
-            write_dynamic_report(place / "report.html", results, derived[name], inputs=read, comparison=table)
+            write_dynamic_report(place / "report.html", results, derived[name], inputs=read, comparison=comparison)
     return derived
 
 
@@ -369,16 +370,17 @@ def _written(args, comparison) -> str:
 
 
 def _derived_lines(quantities) -> str:
-    """Return derived quantities for the terminal, a line each."""
+    """Return derived quantities for the terminal, a line each; without z and p where the fit has not converged."""
     from ..results.dynamic import p_text
 
     width = max((len(one.name) for one in quantities), default=0)
-    return "".join(
-        f"{one.name:{width}}  {one.value:.4g} +- {one.sd:.2g}  (z {one.z:.2f}, p {p_text(one.p)})\n"
-        if np.isfinite(one.sd)
-        else f"{one.name:{width}}  {one.value:.4g}, undetermined\n"
-        for one in quantities
-    )
+    lines = []
+    for one in quantities:
+        text = f" +- {one.sd:.2g}" if np.isfinite(one.sd) else ", undetermined"
+        if np.isfinite(one.sd) and np.isfinite(one.p):
+            text += f"  (z {one.z:.2f}, p {p_text(one.p)})"
+        lines.append(f"{one.name:{width}}  {one.value:.4g}{text}\n")
+    return "".join(lines)
 
 
 def _map_volume(args, folder: Path, data, basis, configuration, options, how: dict) -> None:
@@ -406,6 +408,8 @@ def _map_volume(args, folder: Path, data, basis, configuration, options, how: di
     n_left_out = f"; {len(volume.left_out)} have none (left_out.txt)" if volume.left_out else ""
     print(_notes_of(volume.notes, args), end="")
     print(f"{len(maps.places)} voxels have a fit{n_left_out}")
+    if maps.unusable_note:
+        print(spelled(maps.unusable_note, args.spelling))
     print(f"Written: {args.output}/ with maps of the free parameters (mean, sd, var), qc, and voxels/ with tables")
 
 
@@ -431,6 +435,4 @@ def _table(fit) -> str:
         f"{fit.spectra.shape[0]} spectra, {len(fit.names)} free parameters, AIC {own['AIC']:.1f}, BIC {own['BIC']:.1f},"
         f" log evidence {own['log evidence']:.1f}"
     )
-    if not fit.solution.converged:
-        lines.append(f"The fit has not converged: it is {fit.solution.distance:.2g} SD away from a minimum.")
     return "\n".join(lines)

@@ -358,6 +358,7 @@ def _workers(args) -> tuple[str, int | None]:
 
 def _group(args, dataset, sessions, rules) -> None:
     """Write the tables and the page of a study, and print the groups' differences."""
+    from ..workflow.collect import left_out_words
     from ..workflow.group import group_study, write_tables
     from ..workflow.overview import write_overview
 
@@ -368,7 +369,8 @@ def _group(args, dataset, sessions, rules) -> None:
     name = Path(args.study).resolve().name if dataset is None else dataset.description.get("Name", args.study)
     write_overview(folder / "overview.html", tables, title=f"Study: {name}")
     included = sum(result.included for result in tables.results)
-    print(f"{included} of {len(tables.results)} sessions are included.")
+    parts = [f"{included} of {len(tables.results)} sessions are included", *left_out_words(tables.results)]
+    print(spelled(f"{'; '.join(parts)}.", args.spelling))
     for result in tables.results:
         if result.reasons:
             print(f"  {result.session.name}: {'; '.join(result.reasons)}")

@@ -35,14 +35,16 @@ def _format_or_dash(value: float, form: str) -> str:
 
 
 def text_table(results: FitResults) -> str:
-    """Return concentrations for the terminal: those of the spectrum, or medians over several, with notes."""
+    """Return concentrations for the terminal: those of the spectrum, or medians over the usable ones of several, with
+    notes."""
     import numpy as np
 
     from ..results.series import range_of_values
 
     n, n_fitted = len(results.fit.params), int(np.count_nonzero(results.fit.fitted))
     values = range_of_values(results)
-    lines = [f"{n_fitted} of {n} spectra fitted{f' ({values})' if values else ''}; medians:"] if n > 1 else []
+    about = f"{n_fitted} of {n} spectra fitted{f' ({values})' if values else ''}; {results.median_words}:"
+    lines = [about] if n > 1 else []
     with np.errstate(all="ignore"), warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # of medians without a finite value
         lines += _concentration_lines(results)
@@ -51,7 +53,7 @@ def text_table(results: FitResults) -> str:
 
 def verdict_line(results: FitResults, quality: dict | None = None) -> str:
     """Return the verdict with its reasons, SNR and line width in a line; of several spectra how many have each verdict,
-    and medians.
+    and medians over the usable ones.
 
     ``quality`` is that of ``run.json``; by default SNR and line width of the metabolite that stands for the spectrum.
     """
@@ -60,7 +62,7 @@ def verdict_line(results: FitResults, quality: dict | None = None) -> str:
     from ..results.doubts import quality_column
 
     if quality is None:
-        column, good = quality_column(results), results.fit.fitted
+        column, good = quality_column(results), results.median_rows
         values = [each[good][:, column] for each in results.quality]
         snr, fwhm = (float(np.median(each[np.isfinite(each)])) if np.isfinite(each).any() else None for each in values)
         quality = {"snr": snr, "fwhm_hz": fwhm, "transients": 0}
@@ -84,7 +86,7 @@ def _concentration_lines(results: FitResults) -> list[str]:
 
     from ..results.fit_results import hardly_determined
 
-    fit, rows = results.fit, np.flatnonzero(results.fit.fitted)
+    fit, rows = results.fit, results.median_rows
     median = lambda values: np.nanmedian(values[rows], 0)  # noqa: E731
     columns = [("conc", 10, "9.4g", median(results.concentrations[0]))]
     columns.append(("SD", 9, "8.2g", median(results.concentrations[1])))
@@ -144,7 +146,9 @@ def _estimate_notes(results: FitResults) -> list[str]:
     if results.edited is not None:
         notes += edited_text(results, results.edited)
         notes.append("Edited spectra take neither line shape nor eddy currents from a water reference (--h2o).")
-    notes += [f"residual / noise {np.nanmedian(fit.misfit):.2f}; SD is {sd}; initial values {fit.init}"]
+    notes += [
+        f"residual / noise {np.nanmedian(fit.misfit[results.median_rows]):.2f}; SD is {sd}; initial values {fit.init}"
+    ]
     if isinstance(fit, InVivoFit):
         notes += ["Concentrations have no prior."] * (fit.concentrations.prior == "none")
         notes += [f"Soft constraints: {'; '.join(fit.constraints)}."] * bool(fit.constraints)
@@ -184,7 +188,7 @@ def _quality_notes(results: FitResults) -> list[str]:
         groups = "give fewer --metab_groups, or " if fit.model.n_groups > 1 else ""
         remedy = f"{groups}leave out metabolites that are not detectable"
         if fit.model.name == "in-vivo":
-            remedy = "check the basis set, and the spectra for artefacts"
+            remedy = _leave_out(results) or "check the basis set, and the spectra for artefacts"
         notes.append(
             f"{int((~fit.converged[rows]).sum())} of {len(rows)} fits did NOT converge and should not be used as they"
             f" are (column converged in uncertainty.csv): {remedy}."
@@ -202,18 +206,33 @@ def _quality_notes(results: FitResults) -> list[str]:
         notes.append(f"{subject} NOT usable (column usable): there is no signal above the noise.")
     unexplained = rows[~fit.usable[rows] & fit.converged[rows] & ~fit.empty[rows]]
     if len(unexplained):
+        remedy = _leave_out(results)
         subject = "The fit is" if len(fit.params) == 1 else f"{len(unexplained)} of {len(rows)} fits are"
         notes.append(
             f"{subject} NOT usable (column usable): more is unexplained than in realistic spectra"
             f" ({np.nanmedian(fit.unexplained[unexplained]):.0%} of the signal,"
-            f" {np.nanmedian(fit.misfit[unexplained]):.1f} times the noise)."
+            f" {np.nanmedian(fit.misfit[unexplained]):.1f} times the noise){f': {remedy}' if remedy else ''}."
         )
     notes += _doubts(results)
     notes += artefact_notes(results)
     named = results.artefacts_before or any(results.artefacts.values())
+    named = named or (results.left_out_by is not None and not fit.usable[rows].all())
     if not named and empty < len(rows) and np.nanmedian(fit.misfit[rows]) > 1.5:
         notes.append(_misfit_note(results))
     return notes
+
+
+def _leave_out(results: FitResults) -> str:
+    """Return which window leaves an artefact out; empty where none does."""
+    from ..core.errors import spelled
+    from ..fitting.artefacts import option_spelling
+    from ..fitting.window_advice import window_in_words
+
+    found = results.left_out_by
+    if found is None:
+        return ""
+    artefact, window = found
+    return spelled(f"leave the {artefact.kind} out of the window ({window_in_words(window)})", option_spelling)
 
 
 def _doubts(results: FitResults) -> list[str]:
@@ -294,11 +313,20 @@ def _misfit_note(results: FitResults) -> str:
 
     fit = results.fit
     if fit.model.name == "in-vivo":
+        first = _leave_out(results)
         with_water = getattr(fit, "water_note", "") or results.edited
         remedies = [] if with_water else ["--h2o with unsuppressed water (line shape, eddy currents)"]
-        remedies += ["a basis set of the same sequence and echo time", "--mm tumour (strong lipids)"]
+        remedies += (
+            ["a basis set of the same sequence, echo time and editing pulses"]
+            if results.is_edited
+            else ["a basis set of the same sequence and echo time", "--mm tumour (strong lipids)"]
+        )
+        if first:
+            return f"The residual is larger than noise, and counts as noise in the SDs: {first} and compare."
         return f"The residual is larger than noise, and counts as noise in the SDs: try {' or '.join(remedies)}."
     brain = fit.model.nucleus == "1H" and typical_concentrations(list(fit.names)) is not None
+    if results.is_edited:
+        return "The residual is larger than noise, so the SDs are too small: try the joint fit (--edit-mode joint)."
     remedies = ["--spectral-model in-vivo"] if brain else []
     remedies += [] if fit.model.baseline.mode == "spline" else ["--baseline 'spline, moderate'"]
     remedies += [] if any(is_macromolecule(name) for name in fit.names) else ["macromolecules (--mm)"]

@@ -168,15 +168,17 @@ class WaterScaling:
             return [f"No absolute concentrations: water is no reference for {axes.nucleus}."]
         if not has_water:
             lines.append("No absolute concentrations: there is no water reference; give one with `h2o`.")
-        for value, what, option in (
+        times = (
             (self.echo_time_s, "echo time", "`TE` in ms"),
             (self.repetition_time_s, "repetition time", "`TR` in s"),
-        ):
-            if value is None:
-                lines.append(
-                    f"No absolute concentrations: the {what} is in no header, and relaxation cannot be corrected; give"
-                    f" {option}."
-                )
+        )
+        unknown = [(what, option) for value, what, option in times if value is None]
+        if unknown:
+            what, options = (" and ".join(parts) for parts in zip(*unknown))
+            lines.append(
+                f"No absolute concentrations: the {what} {'is' if len(unknown) == 1 else 'are'} in no header, and"
+                f" relaxation cannot be corrected; give {options}."
+            )
         if Relaxation.at_field(field_strength(axes.spec_freq_mhz), self.t1, self.t2) is None:
             lines.append(
                 f"No absolute concentrations: no T1 and T2 are known at {field_strength(axes.spec_freq_mhz):.2g} T"

@@ -21,8 +21,9 @@ __all__ = ["ModelComparison", "compare_fits"]
 class ModelComparison:
     """Figures of several models, ``(n_models,)`` each.
 
-    ``aic``, ``bic`` and ``log_evidence`` are differences from the best model, ``weight`` that by AIC, ``probability``
-    that by the evidence.
+    ``aic``, ``bic`` and ``log_evidence`` are differences from the best model whose fit has converged, ``weight`` that
+    by AIC, ``probability`` that by the evidence; both are NaN of fits that have not converged, whose figures are those
+    of no minimum.  Where none has, the differences are from the best of all.
     """
 
     names: tuple[str, ...]
@@ -38,11 +39,25 @@ class ModelComparison:
 
     @property
     def best(self) -> str:
-        """Name of the model of highest evidence."""
-        return self.names[int(np.argmax(self.log_evidence))]
+        """Name of the model of highest evidence among fits that have converged; empty where none has."""
+        if not self.converged.any():
+            return ""
+        return self.names[int(np.argmax(np.where(self.converged, self.log_evidence, -np.inf)))]
+
+    @property
+    def words(self) -> str:
+        """Which model is the best, in a sentence, and which take no part."""
+        out = [name for name, converged in zip(self.names, self.converged) if not converged]
+        if not self.best:
+            return "No fit has converged, and none is the best."
+        away = (
+            f", of those that have converged ({', '.join(out)} {'has' if len(out) == 1 else 'have'} not)" if out else ""
+        )
+        return f"Best by the evidence: {self.best}{away}."
 
     def table(self):
-        """Return the figures as a DataFrame, a row for each model, the best one by the evidence first."""
+        """Return the figures as a DataFrame, a row for each model: the best one by the evidence first, and fits that
+        have not converged last."""
         import pandas as pd
 
         columns = {
@@ -57,7 +72,7 @@ class ModelComparison:
             "converged": self.converged,
         }
         table = pd.DataFrame(columns, index=pd.Index(self.names, name="configuration"))
-        return table.sort_values("log evidence difference", ascending=False)
+        return table.sort_values(["converged", "log evidence difference"], ascending=False)
 
 
 def compare_fits(fits: Mapping[str, DynamicFit]) -> ModelComparison:
@@ -76,17 +91,19 @@ def compare_fits(fits: Mapping[str, DynamicFit]) -> ModelComparison:
     likelihood, aic, bic, evidence = (
         np.array([one[key] for one in criteria]) for key in ("log likelihood", "AIC", "BIC", "log evidence")
     )
-    aic, bic, evidence = aic - aic.min(), bic - bic.min(), evidence - evidence.max()
-    weight, probability = np.exp(-aic / 2), np.exp(evidence)
+    converged = np.array([one.solution.converged for one in all_fits], bool)
+    compared = converged if converged.any() else np.ones(len(all_fits), bool)
+    aic, bic, evidence = aic - aic[compared].min(), bic - bic[compared].min(), evidence - evidence[compared].max()
+    weight, probability = (np.where(converged, np.exp(np.minimum(one, 0)), np.nan) for one in (-aic / 2, evidence))
     return ModelComparison(
         names=tuple(fits),
         n_free=np.array([len(one.names) for one in all_fits]),
         log_likelihood=likelihood,
         aic=aic,
-        weight=weight / weight.sum(),
+        weight=weight / np.nansum(weight),
         bic=bic,
         log_evidence=evidence,
-        probability=probability / probability.sum(),
+        probability=probability / np.nansum(probability),
         residual_sd=np.array([one.noise_sd for one in all_fits]),
-        converged=np.array([one.solution.converged for one in all_fits]),
+        converged=converged,
     )

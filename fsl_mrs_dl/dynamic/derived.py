@@ -46,21 +46,23 @@ SUMS = {
 
 @dataclass(frozen=True)
 class DerivedQuantity:
-    """A quantity of a fit: its value, its SD, and how it was computed."""
+    """A quantity of a fit: its value, its SD, how it was computed, and whether the fit has converged."""
 
     name: str
     value: float
     sd: float
     expression: str = ""
+    converged: bool = True
 
     @property
     def z(self) -> float:
-        """Value over SD."""
-        return self.value / self.sd if self.sd > 0 else np.nan
+        """Value over SD; NaN where the fit has not converged."""
+        return self.value / self.sd if self.converged and self.sd > 0 else np.nan
 
     @property
     def p(self) -> float:
-        """Probability of a value as far from zero as this if zero is the truth: of both signs, normal distribution."""
+        """Probability of a value as far from zero as this if zero is the truth: of both signs, normal distribution; NaN
+        where the fit has not converged."""
         return float(erfc(abs(self.z) / np.sqrt(2)))
 
 
@@ -102,7 +104,7 @@ def derived_quantities(fit: DynamicFit, texts: Sequence[str]) -> list[DerivedQua
     mapped = torch.as_tensor(fit.mapped).clone().requires_grad_()
     x = torch.as_tensor(fit.x).clone().requires_grad_()
     names = dict(zip(fit.mapping.mapped_names, mapped.mT)) | dict(zip(fit.names, x))
-    slopes = mapped_slopes(fit)
+    slopes, converged = mapped_slopes(fit), fit.solution.converged
     quantities = []
     for text in texts:
         name, expression = _definition(text)
@@ -114,7 +116,7 @@ def derived_quantities(fit: DynamicFit, texts: Sequence[str]) -> list[DerivedQua
                 slope = slope + torch.einsum("tm,tmf->f", by_mapped, slopes)
             sd = np.sqrt(np.diag(_propagated(slope[None].numpy(), fit.cov)))[0]
             label = name if len(values) == 1 else f"{name}[{number}]"
-            quantities.append(DerivedQuantity(label, float(value.detach()), float(sd), expression))
+            quantities.append(DerivedQuantity(label, float(value.detach()), float(sd), expression, converged))
     return quantities
 
 
@@ -195,7 +197,7 @@ def sum_parameters(fit: DynamicFit) -> list[DerivedQuantity]:
             roles = [fit.mapping.free[number].role for number in free.tolist()]
             words = f"of {' + '.join(course.members)}"
             quantities += [
-                DerivedQuantity(f"conc_{course.name}_{role}", float(v), float(s), words)
+                DerivedQuantity(f"conc_{course.name}_{role}", float(v), float(s), words, fit.solution.converged)
                 for role, v, s in zip(roles, value, sd)
             ]
     return quantities

@@ -18,6 +18,7 @@ from ..core.axes import Axes
 from ..core.metabolites import is_macromolecule
 from ..core.noise import filtered_noise
 from .late_signal import SINGLETS, echo_size, lines_that_return
+from .window_advice import Window, below_tail, rounded, window_in_words, window_without
 
 __all__ = [
     "MIRRORED",
@@ -39,10 +40,11 @@ MIRRORED = "mirrored data"
 _HEIGHT_PPM = (1.8, 3.4)  # NAA, creatine and choline: the highest lines of metabolites
 _CREATINE_CHOLINE_PPM, _LIPID_PPM = (2.95, 3.3), (1.15, 1.45)
 _WATER_PPM = (4.0, 5.4)
+_ECHO_PPM, _ECHO_HZ = 0.15, 25.0  # half of an echo's width, at least
 _MHZ_3T = 127.7
 
 
-_SPELLING = {"conjfid": "--conj_fid", "spectral_model": "--spectral-model"}
+_SPELLING = {"conjfid": "--conj_fid", "spectral_model": "--spectral-model", "edit_mode": "--edit-mode"}
 
 
 def option_spelling(name: str) -> str:
@@ -62,11 +64,14 @@ class Artefact:
         Measured figures and where.
     remedy : str
         Options in backticks.
+    window : (float, float), optional
+        Fitted window that leaves the artefact out, where there is one.
     """
 
     kind: str
     seen: str
     remedy: str
+    window: Window | None = None
 
     def text(self, spelling=None) -> str:
         """Return it in a line; ``spelling`` is as of :meth:`fsl_mrs_dl.core.errors.FslMrsDlError.text`."""
@@ -122,6 +127,8 @@ class FittedSpectrum:
         These are of whole groups.
     filtered : bool
         A filter took a part of the band, and bends the window's ends.
+    edited : bool
+        It is of edited data, alone or as a combination, whose fits have other options.
     """
 
     axes: Axes
@@ -142,6 +149,12 @@ class FittedSpectrum:
     own_width_ppm: dict[str, float] = field(default_factory=dict)
     groups_free: bool = False
     filtered: bool = False
+    edited: bool = False
+
+    @property
+    def limits(self) -> Window:
+        """Chemical shifts of the window's ends, rounded as those that a remedy names."""
+        return rounded(float(self.ppm.min())), rounded(float(self.ppm.max()))
 
     @property
     def ppm(self) -> np.ndarray:
@@ -301,10 +314,14 @@ def _residual_water(one: FittedSpectrum) -> Artefact | None:
     if height < _thresholds()["water_height"] or not (inside or tail > _thresholds()["water_tail"]):
         return None
     where = "inside the fitted window" if inside else f"whose tail in the window is {tail:.1f} times as high as they"
+    size = np.abs(one.spectrum[slice(*one.window)])
+    window = below_tail(one.limits, one.ppm, size, _thresholds()["water_tail"] * one.height)
+    lower = "" if window is None else f", or end the window lower ({window_in_words(window)})"
     return Artefact(
         "residual water",
         f"a line at {ppm:.2f} ppm, {height:.0f} times as high as the metabolites, {where}",
-        "remove it before the fit (fsl_mrs_proc remove), or end the window lower (`ppmlim`)",
+        f"remove it before the fit (fsl_mrs_proc remove){lower}",
+        window,
     )
 
 
@@ -313,13 +330,13 @@ def _lipid(one: FittedSpectrum) -> Artefact | None:
     if above < 1:
         return None
     height = np.abs(one.part(one.spectrum[slice(*one.window)], _LIPID_PPM)).max() / _highest(one, _CREATINE_CHOLINE_PPM)
+    seen = f"a line at {ppm:.2f} ppm, {height:.1f} times as high as creatine and choline, of the scalp or a tumour"
+    if one.edited:
+        # A window without it makes total NAA no better: lipids have lines near 2 ppm, too.
+        return Artefact("lipid", seen, "lipid of the scalp needs suppression in the scanner")
     has = "`mm` tumour has strong lipids"
     remedy = has if one.in_vivo else f"`spectral_model` in-vivo with {has}"
-    return Artefact(
-        "lipid",
-        f"a line at {ppm:.2f} ppm, {height:.1f} times as high as creatine and choline, of the scalp or a tumour",
-        f"{remedy}; lipid of the scalp needs suppression in the scanner, or a smaller mask",
-    )
+    return Artefact("lipid", seen, f"{remedy}; lipid of the scalp needs suppression in the scanner, or a smaller mask")
 
 
 def _echo(one: FittedSpectrum) -> Artefact | None:
@@ -338,11 +355,17 @@ def _echo(one: FittedSpectrum) -> Artefact | None:
             " frequency do",
             "align transients before they are averaged (fsl_mrs_dl align); in the next scan look for movement and shim",
         )
+    half = max(_ECHO_PPM, _ECHO_HZ / one.axes.spec_freq_mhz)
+    window = window_without(one.limits, ppm - half, ppm + half)
+    remedy = "no window leaves it out: it lies among the lines of metabolites, unless"
+    if window is not None:
+        remedy = f"leave it out of the window ({window_in_words(window)}), unless"
     return Artefact(
         "spurious echo",
         f"a signal near {ppm:.1f} ppm that begins {1e3 * time:.0f} ms late, {size:.0f} times the noise",
-        "leave it out of the window (`ppmlim`), unless the basis set (`basis`) is of another echo time; in the next"
-        " scan change crusher gradients or the order of the slices",
+        f"{remedy} the basis set (`basis`) is of another echo time; in the next scan change crusher gradients or the"
+        " order of the slices",
+        window,
     )
 
 
@@ -355,7 +378,9 @@ def _eddy_currents(one: FittedSpectrum) -> Artefact | None:
     if one.has_water_reference or phase < limit:
         return None
     remedy = "`h2o` with unsuppressed water corrects both"
-    if not one.in_vivo:
+    if one.edited:
+        remedy = "fsl_mrs_proc ecc corrects them before the fit"
+    elif not one.in_vivo:
         remedy = "fsl_mrs_proc ecc corrects them, or `spectral_model` in-vivo with `h2o`"
     return Artefact(
         "eddy currents",
@@ -371,6 +396,7 @@ def _macromolecules(one: FittedSpectrum) -> Artefact | None:
     if sure < _thresholds()["macromolecule_sds"] or height < _thresholds()["macromolecule_height"]:
         return None
     remedy = "leave `mm` none out" if one.in_vivo else "`spectral_model` in-vivo has them, or give `mm`"
+    remedy = "`edit_mode` joint has them" if one.edited and not one.in_vivo else remedy
     return Artefact(
         "missing macromolecules",
         f"a broad line at 0.92 ppm, {height:.2f} of the highest metabolite, and the fit has no macromolecules",
@@ -388,7 +414,7 @@ def _basis(one: FittedSpectrum) -> Artefact | None:
     return Artefact(
         "macromolecules or lipids unlike the model's" if of_model else "basis set unlike the data",
         f"lines of {name} had to move by {abs(one.own_shift_sd[name]):.1f} SDs",
-        "give measured ones (`mm`)"
+        ("begin the window higher (`ppmlim`) and compare" if one.edited else "give measured ones (`mm`)")
         if of_model
         else "give a basis set (`basis`) of the same sequence, echo time and field",
     )
@@ -413,10 +439,11 @@ def _place(one: FittedSpectrum) -> Artefact | None:
     worst = sorted(moved.values(), reverse=True)
     more = f", and {len(worst) - _MOST_LINES} more" if len(worst) > _MOST_LINES else ""
     hold = "`metab_groups` without them" if one.groups_free else "a fit without `free_shift`"
+    by_priors = f"{'`edit_mode` joint' if one.edited else '`spectral_model` in-vivo'} holds shifts by priors"
     return Artefact(
         "line out of its place",
         "; ".join(text for _, text in worst[:_MOST_LINES]) + more + ": they fit something else, and mean nothing",
-        f"{hold} keeps them in place, or leave them out (`ignore`); `spectral_model` in-vivo holds shifts by priors",
+        f"{hold} keeps them in place, or leave them out (`ignore`); {by_priors}",
     )
 
 

@@ -130,6 +130,7 @@ def fit_data(
     """
     data = from_echo(data)
     check_fids(data)
+    combined = isinstance(basis, EditedBasis)
     if isinstance(basis, EditedBasis):
         if options is None or options.edit_mode == "joint":
             return fit_edited_data(
@@ -166,7 +167,7 @@ def fit_data(
         raise DataError(f"{data.name}: no spectrum can be fitted", remedy="look for values that are far too large")
     fit.estimate(options.estimate)  # raises if it is not available
     before = artefacts_before(fids, basis, data.axes, options.echo_time_s)
-    return FittedData(fit, data, basis, bool(conjugate), before)
+    return FittedData(fit, data, basis, bool(conjugate), before, combined=combined)
 
 
 def water_fids(water: MrsData, data: MrsData, conjugate: bool) -> np.ndarray:

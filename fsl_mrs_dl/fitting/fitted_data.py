@@ -41,6 +41,8 @@ class FittedData:
     edited : EditedFit, optional
         The joint fit of all conditions of edited data, of which ``fit``, ``data`` and ``basis`` are the condition with
         the fewest editing pulses.
+    combined : bool
+        The spectra are a combination of edited sub-spectra.
     """
 
     fit: Quantification
@@ -49,6 +51,7 @@ class FittedData:
     conjugated: bool
     artefacts: list[Artefact] = field(default_factory=list)
     edited: EditedFit | None = None
+    combined: bool = False
 
 
 def average(data: MrsData, tag: str) -> MrsData:

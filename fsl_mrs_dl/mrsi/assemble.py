@@ -197,10 +197,13 @@ def summary(job: Job, values: dict[str, np.ndarray], advice: str = "") -> str:
     """
     failed = values["failed"]
     good = (failed == 0) & (values["ood-score"] <= layout.OOD_LIMIT) & (values["usable"] > 0) & (values["doubt"] == 0)
-    n_fitted, which = int((failed < 2).sum()), f"; medians of {int(good.sum())} clean ones:"
+    n_fitted, which = int((failed < 2).sum()), f"; medians over {int(good.sum())} clean ones:"
+    if not good.any():
+        good = (failed == 0) & (values["usable"] > 0)
+        which = f", none of them clean; medians over {int(good.sum())} usable ones:"
     if not good.any():
         good = failed == 0
-        which = f", none of them clean; medians of the {int(good.sum())} that converged:"
+        which = f", none of them usable; medians over {int(good.sum())} that converged:"
     lines = [f"{n_fitted} of {len(failed)} voxels fitted{which}"]
     lines += _medians(values, good, "/" + "+".join(job.options.internal_ref))
     for value in (1, 2, 3):

@@ -82,7 +82,8 @@ def p_text(p: float) -> str:
 
 
 def derived_table(quantities: Sequence[DerivedQuantity]):
-    """Return derived quantities as a DataFrame: value, SD, z, p of zero, and how each was computed."""
+    """Return derived quantities as a DataFrame: value, SD, z, p of zero (both NaN where the fit has not converged), and
+    how each was computed."""
     import pandas as pd
 
     rows = [(one.value, one.sd, one.z, one.p, one.expression) for one in quantities]
@@ -104,10 +105,10 @@ def model_information(fit: DynamicFit) -> dict[str, float | int | bool]:
     }
 
 
-def fit_quality(fit: DynamicFit) -> dict[str, float | int | bool]:
+def fit_quality(fit: DynamicFit) -> dict[str, float | int | bool | str]:
     """Return log likelihood, AIC, BIC and log evidence of Gaussian noise of one unknown size, see
-    :meth:`fsl_mrs_dl.dynamic.series.DynamicFit.information_criteria`; the SDs of noise and residual, and whether the
-    fit converged."""
+    :meth:`fsl_mrs_dl.dynamic.series.DynamicFit.information_criteria`; the SDs of noise and residual, the verdict, and
+    whether the fit has converged and its model over the series holds, which that of no other fit does."""
     agreement = agreement_of(fit)
     residual = {
         "residual over noise": agreement.misfit,
@@ -115,6 +116,7 @@ def fit_quality(fit: DynamicFit) -> dict[str, float | int | bool]:
     }
     return {
         "number of parameters": len(fit.names),
+        "verdict": agreement.verdict,
         "model over the series holds": agreement.holds,
         **{key: value for key, value in residual.items() if np.isfinite(value)},
         **{key: float(value) for key, value in fit.information_criteria().items()},

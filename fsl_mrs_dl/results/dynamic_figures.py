@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from ..dynamic.agreement import agreement_of
 from ..dynamic.data import DynamicData
 from ..dynamic.derived import sum_courses
 from ..dynamic.models import MatrixModel
@@ -21,6 +22,7 @@ _MARKERS, _MOST_GROUPS, _LONG_TITLE = ["o", "^", "v", "D", "s", "P"], 6, 24
 _UNITS = {"gamma": "1/s", "sigma": "1/s", "eps": "rad/s", "Phi_0": "rad", "Phi_1": "rad/Hz"}  # by the start of a name
 _NOISE_SDS = 5.0
 _DATA, _FIT, _SINGLE = "0.35", "#c0392b", "#2c6fbb"
+_NO_ESTIMATE, _DOUBTFUL = "0.6", "#8a5a00"  # colours of curves that are at no minimum, and of a doubtful verdict
 
 
 def _panels(n: int, *, height: float = 2.1, **options):
@@ -45,7 +47,8 @@ def parameter_figure(results: DynamicData, path: str | Path | None = None):
     """Draw each parameter that changes over the series: the joint fit with its 95 % band, and fits of each spectrum.
 
     Sums such as tNAA come first, then concentrations; of more than 24 the first are drawn, and the others named.
-    Spectra with the same time variable and another direction have symbols of their own.
+    Spectra with the same time variable and another direction have symbols of their own.  Of a fit that has not
+    converged the curves are grey and without a band; the title says why it is not usable, or doubtful.
 
     Returns
     -------
@@ -66,28 +69,39 @@ def parameter_figure(results: DynamicData, path: str | Path | None = None):
     x = times if times.ndim == 1 else np.arange(len(times))
     groups = dict.fromkeys(results.labels)
     handles: dict[str, object] = {}
+    converged = fit.solution.converged
+    colour, of_band, of_bars = (
+        (_FIT, "joint fit, 95 % band", "joint fit, 95 % interval")
+        if converged
+        else (_NO_ESTIMATE, "joint fit, not converged", "joint fit, not converged")
+    )
     for panel, (name, columns) in zip(panels, shown.items()):
         single = fit.initial[:, columns].sum(1)
         bars = fit.initial_sd[:, columns[0]] if len(columns) == 1 and columns[0] < len(fit.metabolites) else None
         bars = np.zeros(len(x)) if bars is None else np.where(np.isfinite(bars), bars, 0)
         at, value, sd, smooth = _curve(results, columns)
+        sd = sd if converged else np.zeros_like(sd)
         low, high = value - Z95 * sd, value + Z95 * sd
         if smooth:
-            panel.fill_between(at, low, high, color=_FIT, alpha=0.25, linewidth=0)
-            handles.setdefault("joint fit, 95 % band", panel.plot(at, value, color=_FIT, linewidth=1.2)[0])
+            panel.fill_between(at, low, high, color=colour, alpha=0.25, linewidth=0)
+            handles.setdefault(of_band, panel.plot(at, value, color=colour, linewidth=1.2)[0])
         else:
-            bar = {"markersize": 4, "elinewidth": 1.2, "color": _FIT}
-            handles.setdefault("joint fit, 95 % interval", panel.errorbar(at, value, Z95 * sd, fmt="s", **bar))
+            bar = {"markersize": 4, "elinewidth": 1.2, "color": colour}
+            handles.setdefault(of_bars, panel.errorbar(at, value, Z95 * sd, fmt="s", **bar))
         for marker, label in zip(_MARKERS * (1 + len(groups)), groups):
             which = [number for number, one in enumerate(results.labels) if one == label]
             options = {"markersize": 3, "elinewidth": 0.8, "color": _SINGLE, "fmt": marker}
             drawn = panel.errorbar(x[which], single[which], bars[which], **options)
             words = "each spectrum alone" + (f", {label}" if label else ", SD")
-            if len(groups) <= _MOST_GROUPS or not handles.keys() - {"joint fit, 95 % band", "joint fit, 95 % interval"}:
+            if len(groups) <= _MOST_GROUPS or not handles.keys() - {of_band, of_bars}:
                 handles.setdefault(words if len(groups) <= _MOST_GROUPS else "each spectrum alone, SD", drawn)
         panel.set_title(f"{name} ({unit})" if (unit := _unit(name)) else name, fontsize=8)
         _limit(panel, single, low, high)
-    figure.legend(list(handles.values()), list(handles), loc="outside upper center", ncols=3, fontsize=7, frameon=False)
+    words, colour = _head(fit)
+    # As the legend's own title: one of the figure would lie over a legend that stands outside of the panels.
+    above = {"title": words or None, "title_fontproperties": {"size": 9}, "loc": "outside upper center"}
+    legend = figure.legend(list(handles.values()), list(handles), ncols=3, fontsize=7, frameon=False, **above)
+    legend.get_title().set_color(colour)
     below = results.time_name if times.ndim == 1 else "number of the spectrum"
     if left_out:
         text = f"Not drawn, beyond {_MOST_PANELS} panels: {', '.join(left_out)} (mapped_parameters.csv)"
@@ -97,6 +111,20 @@ def parameter_figure(results: DynamicData, path: str | Path | None = None):
     if path is not None:
         figure.savefig(path, dpi=150)
     return figure
+
+
+def _head(fit: DynamicFit) -> tuple[str, str]:
+    """Return why a fit is not usable, or doubtful, as a title, and its colour; no title of one that is good."""
+    agreement = agreement_of(fit)
+    words = agreement.in_brief
+    return f"{words[:1].upper()}{words[1:]}", _DOUBTFUL if agreement.converged else _FIT
+
+
+def _add_head(figure, fit: DynamicFit) -> None:
+    """Set the title of :func:`_head` above all panels, where there is one."""
+    words, colour = _head(fit)
+    if words:
+        figure.suptitle(words, fontsize=9, color=colour)
 
 
 def _unit(name: str) -> str:
@@ -179,6 +207,7 @@ def spectra_figure(results: DynamicData, path: str | Path | None = None):
         panel.set_yticks([])
     panels[0].set_xlim(ppm.max(), ppm.min())
     panels[0].legend(fontsize=6, frameon=False, loc="upper left")
+    _add_head(figure, fit)
     figure.supxlabel("chemical shift (ppm)", fontsize=8)
     if path is not None:
         figure.savefig(path, dpi=150)
@@ -220,6 +249,7 @@ def residual_figure(results: DynamicData, path: str | Path | None = None):
     panel.set_ylabel(results.time_name if times.ndim == 1 else "number of the spectrum", fontsize=8)
     panel.set_xlabel("chemical shift (ppm)", fontsize=8)
     figure.colorbar(image, ax=panel, label="residual / noise SD")
+    _add_head(figure, fit)
     if path is not None:
         figure.savefig(path, dpi=150)
     return figure

@@ -53,6 +53,17 @@ class DynamicMaps:
         self.places.append(place)
         self.fids.append(fit.model_fids().astype(np.complex64))
 
+    @property
+    def unusable_note(self) -> str:
+        """A line on voxels whose fit has not converged; empty where all have."""
+        n = int(np.sum(np.array(self.columns.get("qc/converged", ())) == 0))
+        if not n:
+            return ""
+        return (
+            f"{n} of {len(self.places)} fits have not converged and are not usable (qc/converged.nii.gz is 0 there):"
+            " leave these voxels out, fit fewer metabolites (`ignore`), or let `dyn_config` have fewer parameters."
+        )
+
     def write(self, volume: DynamicVolume) -> None:
         """Write maps, zero where there is no fit, and the spectra of model and residual."""
         data = volume.data

@@ -127,7 +127,9 @@ def _subtraction_artefact(spectra: Spectra, weights: np.ndarray, reference: int)
 
 
 def edited_text(results: FitResults, edited: EditedFit) -> list[str]:
-    """Return lines for the terminal: order, efficiency, and what editing is for, over total creatine."""
+    """Return lines for the terminal: order, efficiency, and what editing is for, over total creatine; of several sets
+    medians over usable ones."""
+    rows = results.median_rows
     order = ", ".join(edited.conditions[k] for k in np.argsort(edited.order))
     how = "as given" if edited.order_given else "recognised"
     lines = [f"Edited data ({edited.scheme}), conditions {order} ({how}), fitted jointly."]
@@ -135,7 +137,10 @@ def edited_text(results: FitResults, edited: EditedFit) -> list[str]:
         likely = " ".join(edited.conditions[k] for k in np.argsort(edited.recognised))
         lines.append(f"The data look like {likely}, not like the order that was given: compare with --edit-conditions.")
     for number, place in enumerate(edited.places):
-        value, sd = (np.median(one[:, number]) for one in edited.efficiency)
+        # Of the sets that were fitted, in their order.
+        value, sd = (
+            np.median(one[np.isin(np.flatnonzero(edited.main.fitted), rows), number]) for one in edited.efficiency
+        )
         line = f"Editing at {place:g} ppm has {value:.2f} +- {sd:.2f} of the simulated effect"
         if abs(value - 1) > max(_UNUSUAL_EFFECT, 2 * sd):
             line += ": the frequency drifted, or pulses are not those of the basis set (duration, bandwidth, ppm)"
@@ -144,13 +149,13 @@ def edited_text(results: FitResults, edited: EditedFit) -> list[str]:
         parts = []
         for name in ("GABA+MM3co", "GABA", "MM3co", "GSH", "Glu+Gln"):
             if name in results.names:
-                value, sd = (np.nanmedian(one[:, results.names.index(name)]) for one in results.ratios)
+                value, sd = (np.nanmedian(one[rows, results.names.index(name)]) for one in results.ratios)
                 parts.append(f"{_OSPREY.get(name, name).replace('plus', '+')} {value:.3f} +- {sd:.3f}")
         lines.append(f"Over {results.reference_name}: {', '.join(parts)}.")
     if results.absolute is not None and "GABA+MM3co" in results.absolute.names:
         column = results.absolute.names.index("GABA+MM3co")
         value, sd = (
-            np.nanmedian(one[:, column]) for one in (results.absolute.molarity, results.absolute.sd["molarity"])
+            np.nanmedian(one[rows, column]) for one in (results.absolute.molarity, results.absolute.sd["molarity"])
         )
         lines.append(f"Over water: GABA+ {value:.3f} +- {sd:.3f} mM (edited.csv has mmol/kg with other corrections).")
     return lines

@@ -54,7 +54,8 @@ def verdict_colour(verdicts: np.ndarray) -> tuple[str, str]:
 def fit_summary(results: FitResults, path: str | Path | None = None, *, title: str = ""):
     """Draw data, model, baseline and residual above, concentrations with error bars below.
 
-    Error bars are one Cramer-Rao SD of a single spectrum; with several spectra the points are their median.
+    Error bars are one Cramer-Rao SD of a single spectrum; with several spectra the points are the median of those whose
+    fit is usable.
 
     Parameters
     ----------
@@ -145,7 +146,10 @@ def _quality_text(results: FitResults, note: str) -> str:
     """Return the model in a line, and noise, convergence and verdict in another."""
     fit = results.fit
     notes = [note] if note else []
-    notes += [f"noise SD {np.nanmedian(fit.noise_outside_sd):.3g}", f"residual / noise {np.nanmedian(fit.misfit):.2f}"]
+    notes += [
+        f"noise SD {np.nanmedian(fit.noise_outside_sd):.3g}",
+        f"residual / noise {np.nanmedian(fit.misfit[results.median_rows]):.2f}",
+    ]
     failed = (~fit.converged[fit.fitted]).sum()
     notes += [f"{failed} not converged"] if failed else []
     notes.append(f"verdict: {results.verdict_text}")
@@ -156,7 +160,7 @@ def _draw_concentrations(panel, results: FitResults) -> None:
     """Draw the concentrations, or ratios where there is a reference, with error bars."""
     names, value, error, label, undecided = _median_concentrations(results)
     position = np.arange(len(names))
-    colour_of_all, word = verdict_colour(results.verdict[results.fit.fitted])
+    colour_of_all, word = verdict_colour(results.verdict[results.median_rows])
     for group, colour, text in zip((~undecided, undecided), (colour_of_all, GREY), sd_labels(results, word)):
         if group.any():
             panel.errorbar(
@@ -191,9 +195,12 @@ def _median_concentrations(results: FitResults) -> tuple[list[str], np.ndarray, 
         sd = ratios[1] / scale
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # of metabolites without a finite SD
-        value, error = np.nanmedian((conc * scale)[:, order], 0), np.nanmedian((sd * scale)[:, order], 0)
-        percent = np.nanmedian(results.percent[:, order], 0)
-        share = None if results.share_of_prior is None else np.nanmedian(results.share_of_prior[:, order], 0)
+        of_rows = np.ix_(results.median_rows, np.array(order, int))
+        value, error = np.nanmedian((conc * scale)[of_rows], 0), np.nanmedian((sd * scale)[of_rows], 0)
+        percent = np.nanmedian(results.percent[of_rows], 0)
+        share = None if results.share_of_prior is None else np.nanmedian(results.share_of_prior[of_rows], 0)
+    if len(conc) > 1:
+        label += f"\n{results.median_words}"
     weak = hardly_determined(percent, share)
     return names, value, np.where(np.isfinite(error), error, np.nan), label, weak
 

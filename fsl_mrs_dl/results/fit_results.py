@@ -20,6 +20,7 @@ from ..fitting.in_vivo.result import InVivoFit
 from ..fitting.options import FitOptions
 from ..fitting.quantification import Quantification
 from ..fitting.verdict import DOUBTFUL, UNUSABLE, VERDICTS
+from ..fitting.window_advice import Window, common_window
 from ..io.header_keys import ElementValues, element_values
 from ..io.nifti import MrsData
 from . import layout, qc
@@ -65,6 +66,10 @@ class FitResults:
         Of :attr:`names`, where they were scaled by water.
     edited : EditedFit, optional
         The joint fit of all conditions of edited data, of which ``fit`` is one.
+    combined : bool
+        The spectra are a combination of edited sub-spectra.
+    foreign : sequence of Artefact
+        Signal that is not of metabolites, which an alignment left out and the fitted window has.
     remarks : sequence of str
         On the data or options, for the report; options stand in backticks.
     """
@@ -78,6 +83,8 @@ class FitResults:
     artefacts_before: Sequence[Artefact] = ()
     absolute: AbsoluteConcentrations | None = None
     edited: EditedFit | None = None
+    combined: bool = False
+    foreign: Sequence[Artefact] = ()
     remarks: Sequence[str] = ()
 
     @classmethod
@@ -105,7 +112,12 @@ class FitResults:
         results = cls.with_options(
             fitted.fit, fitted.data, options, conjugated=fitted.conjugated, artefacts_before=before
         )
-        return replace(results, edited=fitted.edited)
+        return replace(results, edited=fitted.edited, combined=fitted.combined)
+
+    @property
+    def is_edited(self) -> bool:
+        """Whether these are edited spectra."""
+        return self.edited is not None or self.combined
 
     def as_data(self, fids: np.ndarray) -> MrsData:
         """Return scaled FIDs ``(n, n_points)`` in shape, scale and orientation of the data file."""
@@ -126,7 +138,16 @@ class FitResults:
             # Nothing else in such a fit means anything.
             return {int(row): [] for row in rows}
         some = rows[np.unique(np.linspace(0, len(rows) - 1, min(len(rows), _MOST_SPECTRA)).astype(int))]
-        return {int(row): artefacts_of(fitted_spectrum(self.fit, row)) for row in some}
+        return {int(row): artefacts_of(replace(fitted_spectrum(self.fit, row), edited=self.is_edited)) for row in some}
+
+    @cached_property
+    def left_out_by(self) -> tuple[Artefact, Window] | None:
+        """The first artefact that a narrower window leaves out, and the window that leaves out all such; None without
+        any."""
+        found = [*self.foreign, *self.artefacts_before, *(one for some in self.artefacts.values() for one in some)]
+        of_window = [one for one in found if one.window is not None]
+        window = common_window([one.window for one in of_window if one.window is not None])
+        return None if window is None else (of_window[0], window)
 
     @cached_property
     def doubts(self) -> dict[int, list[Doubt]]:
@@ -161,6 +182,20 @@ class FitResults:
         reasons = [why_unusable(self.fit, row)] if verdict == UNUSABLE else []
         reasons += reasons_of_doubt(self, row) if verdict == DOUBTFUL else []
         return f"{VERDICTS[verdict]}: {'; '.join(reasons)}" if reasons else VERDICTS[verdict]
+
+    @cached_property
+    def median_rows(self) -> np.ndarray:
+        """Rows of the spectra that medians are of: those whose fit is usable, or all that were fitted where none is."""
+        usable = np.flatnonzero(self.fit.usable)
+        return usable if len(usable) else np.flatnonzero(self.fit.fitted)
+
+    @property
+    def median_words(self) -> str:
+        """Which spectra medians are of, and of how many."""
+        n_usable, n_fitted = int(self.fit.usable.sum()), int(self.fit.fitted.sum())
+        if not n_usable:
+            return f"none is usable, medians over all {n_fitted}"
+        return f"medians over {n_usable} usable ones of {n_fitted}"
 
     @property
     def is_series(self) -> bool:

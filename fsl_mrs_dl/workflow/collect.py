@@ -15,7 +15,8 @@ from ..results.layout import MOSTLY_PRIOR
 from .entry import StudySession
 from .exclusion import ExclusionRules
 from .metabolite_names import common_names
-from .study import FAILED, KEPT, RECORD, Outcome, outcomes
+from .steps import ABSOLUTE, why_not_absolute
+from .study import FAILED, KEPT, NOT_RUN, RECORD, Outcome, outcomes
 
 __all__ = [
     "MOSTLY_PRIOR_NOTE",
@@ -25,6 +26,7 @@ __all__ = [
     "SessionResult",
     "check_by_hand",
     "collect",
+    "left_out_words",
     "marked",
     "same_data",
     "session_table",
@@ -128,12 +130,13 @@ class SessionResult:
         """Notes of the study's description, warnings of the run, and why concentrations are not absolute."""
         warnings = self.run.get("warnings")
         texts = [*self.session.notes, *(map(str, warnings) if isinstance(warnings, list) else [])]
-        steps = self.run.get("steps")
-        for step in steps if isinstance(steps, list) else []:
-            if step.get("name") == _ABSOLUTE and not step.get("done"):
-                reason = str(step.get("reason"))
-                texts.append(reason if reason.lower().startswith(f"no {_ABSOLUTE}") else f"no {_ABSOLUTE}: {reason}")
+        texts += [f"no {ABSOLUTE}: {self.not_absolute}"] * bool(self.not_absolute)
         return [spelled(text, str) for text in texts]
+
+    @property
+    def not_absolute(self) -> str:
+        """Why concentrations are not absolute, and the remedy; empty where they are, or where it is not known."""
+        return why_not_absolute(self.run)
 
 
 def marked(metabolite: str, prior_share: float) -> str:
@@ -180,13 +183,33 @@ def collect(
             common = _common(_values(place / "concentration_budget.csv"))
             if values is not None and values["Metab"].duplicated().any():
                 values = None
-                reasons.append("has several spectra, and so no single value of a metabolite")
+                reasons.append(_SEVERAL)
             quality = run.get("quality")
             reasons += rules.reasons(quality if isinstance(quality, dict) else {})
         if _called(session) & set(by_hand):
-            reasons.append("left out by hand")
+            reasons.append(_BY_HAND)
         results.append(SessionResult(session, outcome, place, run, values, tuple(reasons), common, {}, settings))
     return _with_common_names(results)
+
+
+def left_out_words(results: Sequence[SessionResult]) -> list[str]:
+    """Return how many sessions are left out, and why, a phrase for each kind of reason: those that a rule leaves out
+    are no others."""
+    run = [result.reasons for result in results if result.outcome.state not in (FAILED, NOT_RUN) and result.reasons]
+    by_rule = sum(bool(set(reasons) - {_BY_HAND, _SEVERAL}) for reasons in run)
+    by_hand = sum(set(reasons) <= {_BY_HAND, _SEVERAL} and _BY_HAND in reasons for reasons in run)
+    several = len(run) - by_rule - by_hand
+    out = []
+    for n, words in (
+        (sum(result.outcome.state == FAILED for result in results), "could not be run"),
+        (sum(result.outcome.state == NOT_RUN for result in results), "not run yet"),
+        (by_rule, "left out by rules"),
+        (by_hand, "left out by hand (`exclude`)"),
+        (several, "left out, having several spectra"),
+    ):
+        verb = "" if words.startswith("could") else "was " if n == 1 else "were "
+        out += [f"{n} {verb}{words}"] * bool(n)
+    return out
 
 
 def check_by_hand(sessions: Sequence[StudySession], by_hand: Collection[str]) -> None:
@@ -284,7 +307,7 @@ def _of_estimate(values: pd.DataFrame, path: Path, estimate: str) -> pd.DataFram
     return out
 
 
-_ABSOLUTE = "absolute concentrations"  # name of the step
+_BY_HAND, _SEVERAL = "left out by hand", "has several spectra, and so no single value of a metabolite"
 _COMMON = ("water_relaxation_share", "metabolite_relaxation_share")
 _PLACE = ("session", "participant", "visit", "series", "group")
 _QUALITY = (

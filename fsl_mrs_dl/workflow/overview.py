@@ -15,7 +15,7 @@ from ..fitting.artefacts import option_spelling
 from ..io.output import write_text
 from ..results.layout import MOSTLY_PRIOR
 from ..results.reports.page import STYLE
-from .collect import MOSTLY_PRIOR_NOTE, SessionResult, marked
+from .collect import MOSTLY_PRIOR_NOTE, SessionResult, left_out_words, marked
 from .effect import FEWEST
 from .group import GroupTables, study_publication
 from .overview_figures import concentration_figure, effect_figure, prior_shares, quality_figure, spectra_figure
@@ -71,15 +71,8 @@ def write_overview(path: Path, tables: GroupTables, *, title: str) -> Path:
 def _summary(tables: GroupTables) -> str:
     """Return the numbers of sessions, HTML."""
     results = tables.results
-    states = pd.Series([line for line in tables.sessions["state"]]).value_counts()
     parts = [f"{sum(result.included for result in results)} of {len(results)} sessions are in the tables of groups"]
-    if states.get("failed", 0):
-        parts.append(f"{states['failed']} could not be run")
-    if states.get("not run", 0):
-        parts.append(f"{states['not run']} were not run yet")
-    by_rule = sum(result.outcome.state not in ("failed", "not run") and not result.included for result in results)
-    if by_rule:
-        parts.append(f"{by_rule} are left out by rules")
+    parts += [html.escape(spelled(words, option_spelling)) for words in left_out_words(results)]
     groups = pd.Series([result.session.group for result in results if result.included and result.session.group])
     counts = ", ".join(f"{name} {count}" for name, count in groups.value_counts().sort_index().items())
     text = f"<p>{'; '.join(parts)}.{f' Groups (sessions): {html.escape(counts)}.' if counts else ''}</p>"

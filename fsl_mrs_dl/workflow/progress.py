@@ -7,10 +7,12 @@ from collections import Counter
 from pathlib import Path
 
 from ..io.files import json_content
+from .steps import ABSOLUTE, why_not_absolute
 
 __all__ = ["came_to", "warnings_in_words"]
 
 _MOST = 10
+_NO_WATER = "there is no water reference"  # which many studies have not, and nobody need be warned of
 
 
 def came_to(folder: Path) -> tuple[str, list[str]]:
@@ -24,6 +26,9 @@ def came_to(folder: Path) -> tuple[str, list[str]]:
     try:
         content = json_content((folder / "run.json").read_bytes())
         quality, found = content.get("quality") or {}, content.get("warnings") or []
+        why = why_not_absolute(content)
+        if why and not why.startswith(_NO_WATER):
+            found = [*found, f"No {ABSOLUTE} (mM), though there is water: {why}."]
         warnings = [_without_names(str(one), content) for one in found]
         words = [str(quality["verdict"])] if quality.get("verdict") else []
         if quality.get("converged") is False:

@@ -17,6 +17,8 @@ __all__ = ["study_remarks"]
 
 _UNEVEN = 0.3  # share of a group's sessions that would have to change for groups to be alike
 _MOST_NAMES = 4
+_ABSOLUTE = ("molarity", "molality")
+_MOST_REASONS = 2  # for which sessions have no absolute concentrations
 
 
 @dataclass(frozen=True)
@@ -251,8 +253,11 @@ def _quantity(included: Sequence[SessionResult], tidy: pd.DataFrame, quantity: s
     fitted = {result.session.name for result in included} & set(some["session"])
     out = []
     if quantity != names[0] and not asked:
-        lacking = len(fitted - having.get(names[0], set()))
-        out.append(f"Shown is the {quantity}: {lacking} of {len(fitted)} included sessions have no {names[0]}.")
+        lacking = fitted - having.get(names[0], set())
+        why = _why([result for result in included if result.session.name in lacking])
+        out.append(
+            f"Shown is the {quantity}: {len(lacking)} of {len(fitted)} included sessions have no {names[0]}{why}."
+        )
     if quantity == RAW:
         out.append(
             "Raw amplitudes are in units of each session's data: they are not comparable between sessions, and have no"
@@ -262,6 +267,16 @@ def _quantity(included: Sequence[SessionResult], tidy: pd.DataFrame, quantity: s
     if without:
         out.append(_without(included, without, quantity, [one for one in names if fitted == having.get(one)]))
     return out
+
+
+def _why(lacking: Sequence[SessionResult]) -> str:
+    """Return why sessions have no absolute concentrations, with the remedy, as the end of a sentence; empty where it is
+    not known."""
+    counts = Counter(result.not_absolute for result in lacking if result.not_absolute)
+    if not counts:
+        return ""
+    parts = [text if n == len(lacking) else f"{text} ({n} of them)" for text, n in counts.most_common(_MOST_REASONS)]
+    return f": {'; '.join(parts)}"
 
 
 def _sessions(n: int) -> str:
@@ -278,11 +293,20 @@ def _without(included: Sequence[SessionResult], without: Sequence[str], quantity
     text += f", all of {', '.join(whole)} among them" if whole else ""
     others = [one for one in complete if one != RAW]
     remedy = f" All have the {others[0]} (`quantity` {others[0]})." if others else ""
-    return f"{text}: {_listed(without)}.{remedy}"
+    why = _why([one for one in included if one.session.name in without]) if quantity in _ABSOLUTE else ""
+    return f"{text}: {_listed(without)}.{f' Why{why}.' if why else ''}{remedy}"
 
 
 def _doubtful(included: Sequence[SessionResult]) -> list[str]:
-    names = [result.session.name for result in included if result.quality.get("verdict") == "doubtful"]
-    if not names:
-        return []
-    return [f"{len(names)} of {len(included)} included sessions have the verdict 'doubtful': {_listed(names)}."]
+    """Return a remark on included sessions that are not usable, and one on doubtful ones."""
+    out = []
+    for verdict, meaning in (
+        ("not usable", " Their values are no estimates, and p values of differences mean nothing with them: leave out"
+         " `keep_unusable`."),
+        ("doubtful", ""),
+    ):  # fmt: skip
+        names = [result.session.name for result in included if result.quality.get("verdict") == verdict]
+        if names:
+            which = f"{len(names)} of {len(included)} included sessions have the verdict '{verdict}'"
+            out.append(f"{which}: {_listed(names)}.{meaning}")
+    return out

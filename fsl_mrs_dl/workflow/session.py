@@ -20,7 +20,7 @@ from ..concentrations.segmentation import NO_SEGMENTATION, tissue_fractions
 from ..concentrations.tissue import DEFAULT_SD, TissueFractions
 from ..core import units
 from ..core.errors import OptionError, spelled
-from ..fitting.artefacts import artefact_lines, option_spelling
+from ..fitting.artefacts import Artefact, artefact_lines, option_spelling
 from ..fitting.data import check_suppressed, choose_basis, fit_data
 from ..fitting.edited_data import edit_conditions
 from ..fitting.fitted_data import FittedData, usual_sums
@@ -28,6 +28,7 @@ from ..fitting.header_facts import time_notes
 from ..fitting.model_choice import usual_spectral_model
 from ..fitting.options import FitOptions
 from ..fitting.verdict import VERDICTS
+from ..fitting.window_advice import Window, common_window, window_in_words, window_without
 from ..io import nifti
 from ..io.basis import Basis
 from ..io.convert import AxisOptions, Conversion, load_references, load_with_record
@@ -42,12 +43,12 @@ from .basis_of_header import acquisition_of, basis_of_header
 from .eddy_currents import without_eddy_currents
 from .processing import Processed, ProcessingOptions, process
 from .report import write_session_report
-from .steps import Step
+from .steps import ABSOLUTE, Step
 
 AnyBasis = Basis | EditedBasis
 """Basis set of a fit: one, or those of all conditions of edited data."""
 
-_NOT_BEFORE = ("basis set", "edited spectra", "fit", "absolute concentrations")  # steps that are none of the processing
+_NOT_BEFORE = ("basis set", "edited spectra", "fit", ABSOLUTE)  # steps that are none of the processing
 
 __all__ = ["FitChoice", "RunOptions", "Session", "SessionSummary", "UsualFit", "run_session", "with_usual_sums"]
 
@@ -249,12 +250,14 @@ def run_session(
     for one in processed.steps:
         say(str(one))
     warnings += time_notes(fit_options, processed.data, basis)
-    warnings += _foreign_signal(processed)
     fitted, of_fit = _fit(processed, basis, fit_options)
+    foreign, notes = _foreign_signal(processed, fitted.fit.model.ppmlim)
+    warnings += notes
     steps += of_fit
     for one in of_fit:
         say(str(one))
     results, step, notes = _quantified(fitted, processed, replace(options.scaling, tissue=tissue), fit_options)
+    results = replace(results, foreign=foreign)
     if session.t1 is not None and tissue is None and results.absolute is not None:
         notes.append(NO_SEGMENTATION)
     steps.append(step)
@@ -306,14 +309,28 @@ def _loaded(
     return replace(data, header={**session.header, **data.header}), with_keys[0], with_keys[1], notes
 
 
-def _foreign_signal(processed: Processed) -> list[str]:
-    """Return a line on signal of no metabolite that the alignment left out, which the fit has in its window."""
-    left_out = "" if processed.aligned is None else processed.aligned.all_left_out
-    if not left_out:
-        return []
-    return [
-        f"Aligned without {left_out}, which is not of metabolites: it remains in the averaged spectrum. Leave it out of"
-        " the fitted window (`ppmlim`) and compare."
+def _foreign_signal(processed: Processed, window: Window | None) -> tuple[list[Artefact], list[str]]:
+    """Return echoes that the alignment left out and the fit has in its window, and a line on all such signal of no
+    metabolite."""
+    left_out = {} if processed.aligned is None else processed.aligned.left_out
+    limits = window or (-np.inf, np.inf)
+    regions = dict.fromkeys(region for several in left_out.values() for region in several)
+    inside = [one for one in regions if one.low < max(limits) and one.high > min(limits)]
+    if not inside:
+        return [], []
+    windows = [window_without(window, one.low, one.high) if window else None for one in inside]
+    common = common_window([one for one in windows if one]) if all(windows) else None
+    remedy = "It lies among the lines of metabolites, and no window (`ppmlim`) leaves it out."
+    if common is not None:
+        remedy = f"Leave it out of the fitted window ({window_in_words(common)}) and compare."
+    echoes = [
+        Artefact("spurious echo", str(one), remedy, of_one)
+        for one, of_one in zip(inside, windows)
+        if one.echo_s is not None
+    ]
+    return echoes, [
+        f"Aligned without {'; '.join(map(str, inside))}, which is not of metabolites: it remains in the averaged"
+        f" spectrum. {remedy}"
     ]
 
 
@@ -349,12 +366,12 @@ def _quantified(
     results = FitResults.of_data(fitted, options)
     water = processed.water if processed.quant is None else processed.quant
     absolute, reasons = absolute_of_file(fitted, water, scaling, sums=results.sums, estimate=results.estimate)
-    name = "absolute concentrations"
+    name = ABSOLUTE
     if absolute is None:
         why = [
             spelled(one, option_spelling).removeprefix("No absolute concentrations: ").rstrip(".") for one in reasons
         ]
-        return results, Step(name, False, "none, " + (why[0] if why else "there is no water reference")), reasons[1:]
+        return results, Step(name, False, f"none, {'; '.join(why) or 'there is no water reference'}"), []
     fractions = "tissue fractions given" if scaling.tissue is not None else "no tissue fractions, pure water is assumed"
     return replace(results, absolute=absolute), Step(name, True, f"scaled by water; {fractions}"), absolute.remarks
 
@@ -388,8 +405,17 @@ def _fit(processed: Processed, basis: AnyBasis, options: FitOptions) -> tuple[Fi
         steps.append(Step("eddy currents", corrected, f"within the fit: {use}"))
     name = "in-vivo" if in_vivo else "FSL-MRS's"
     figures = {"misfit": float(np.nanmedian(fitted.fit.misfit))}
-    steps.append(Step("fit", True, f"{name} model, {basis.n_metabs} metabolites", figures))
+    what = f"{name} model, {basis.n_metabs} metabolites{_not_converged(fitted)}"
+    steps.append(Step("fit", True, what, figures))
     return fitted, steps
+
+
+def _not_converged(fitted: FittedData) -> str:
+    """Return how many fits did not converge, as the end of a sentence; empty where all did."""
+    n, n_not = int(fitted.fit.fitted.sum()), int((fitted.fit.fitted & ~fitted.fit.converged).sum())
+    if not n_not:
+        return ""
+    return "; it did NOT converge" if n == 1 else f"; {n_not} of {n} fits did NOT converge"
 
 
 def _edited_steps(fitted: FittedData, basis: EditedBasis) -> list[Step]:
@@ -424,11 +450,11 @@ def analysis_of(session: Session, summary: SessionSummary, basis: Basis) -> publ
 
 
 def quality_of(results: FitResults, processed: Processed) -> dict:
-    """Return the quality of a session as ``run.json`` holds it; medians over several spectra.
+    """Return the quality of a session as ``run.json`` holds it; of several spectra medians over the usable ones.
 
     SNR and width are those of NAA or creatine, as the reporting table has them; otherwise of the highest SNR.
     """
-    fit, good = results.fit, results.fit.fitted
+    fit, good = results.fit, results.median_rows
     snr, width = results.quality
     line = quality_column(results)
     frequency = processed.data.spec_freq_mhz

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 
 from ..results.publication.analysis import figure_in_words
 
-__all__ = ["Step"]
+__all__ = ["ABSOLUTE", "Step", "why_not_absolute"]
+
+ABSOLUTE = "absolute concentrations"
+"""Name of the step that scales concentrations by water."""
 
 
 @dataclass(frozen=True)
@@ -48,3 +52,13 @@ class Step:
     def __str__(self) -> str:
         """Return the step in a line for the terminal."""
         return f"{self.name}: {self.reason}" + (f" ({self.figures_text})" if self.figures else "")
+
+
+def why_not_absolute(run: dict) -> str:
+    """Return why the concentrations of a session are not absolute, and the remedy, from the content of ``run.json``;
+    empty where they are, or where it is not known."""
+    steps = run.get("steps")
+    for step in steps if isinstance(steps, list) else []:
+        if isinstance(step, dict) and step.get("name") == ABSOLUTE and not step.get("done"):
+            return re.sub(rf"^(none, |no {ABSOLUTE}: )", "", str(step.get("reason")), flags=re.IGNORECASE).rstrip(".")
+    return ""

@@ -10,11 +10,15 @@ import numpy as np
 import pandas as pd
 import pytest
 from helpers.made_in_vivo_series import made_in_vivo_series
-from helpers.made_series import B_VALUES, EXPONENTIAL, RATES, made_series
+from helpers.made_series import B_VALUES, EXPONENTIAL, OPTIONS, RATES, made_series
 
 from fsl_mrs_dl.cli import dynamic
 from fsl_mrs_dl.cli.main import main
+from fsl_mrs_dl.dynamic import series as series_module
+from fsl_mrs_dl.dynamic.configuration import read_configuration
+from fsl_mrs_dl.dynamic.data import fit_dynamic_data
 from fsl_mrs_dl.io import nifti
+from fsl_mrs_dl.results.dynamic_figures import parameter_figure, residual_figure, spectra_figure
 
 
 @pytest.fixture(scope="module")
@@ -153,6 +157,44 @@ def test_derived_quantities_report_and_comparison(files, tmp_path, capsys):
     assert [("rate" in list(names)) for names in both] == [True, False]
     assert main([*wanted, "--overwrite", "--derived", "x = conc_Foo"]) == 2
     assert "--derived 'x = conc_Foo': the name conc_Foo is not known; parameters are" in capsys.readouterr().err
+
+
+@pytest.fixture
+def stopped(monkeypatch):
+    """Joint fits that end before they are at a minimum."""
+    whole = series_module.solve_joint
+    monkeypatch.setattr(series_module, "solve_joint", lambda joint, start, *_: whole(joint, start, max_iter=1))
+
+
+def test_a_fit_that_has_not_converged_has_no_p_and_no_good_verdict(files, tmp_path, capsys, stopped):
+    """It had z and p of its parameters, "holds: yes" in the report, and a picture like any other."""
+    more = ["--derived", "last = conc_NAA[6] / conc_Cr[6]", "--report"]
+    assert main([*words(files[0], tmp_path / "out"), *more]) == 0
+    printed = capsys.readouterr().out
+    verdict = printed.splitlines()[-2]
+    assert verdict.startswith("Verdict: not usable. The joint fit has not converged: it ended")
+    assert all(option in verdict for option in ("--time_variables", "--ignore", "--dyn_config"))
+    assert "last" in printed and "(z " not in printed and ", p " not in printed
+    derived = pd.read_csv(tmp_path / "out/derived.csv", index_col=0)
+    assert derived[["z", "p"]].isna().all(axis=None) and derived["value"].notna().all()
+    quality = json.loads((tmp_path / "out/fit_quality.json").read_text(encoding="utf-8"))
+    assert quality["verdict"] == "not usable"
+    assert not quality["converged"] and not quality["model over the series holds"]
+    page = (tmp_path / "out/report.html").read_text(encoding="utf-8")
+    assert "Verdict: not usable. The joint fit has not converged" in page
+    assert "<td>model over the series holds</td><td>no</td>" in page.replace("\n", "").replace("th>", "td>")
+
+
+def test_pictures_say_that_a_fit_has_not_converged(files, stopped):
+    folder, made = files
+    configuration = read_configuration(folder / "config.py")
+    of_file = (nifti.load(folder / "data.nii.gz"), made.basis, configuration, [folder / "bvals"], OPTIONS)
+    results = fit_dynamic_data(*of_file)
+    for draw in (spectra_figure, residual_figure):
+        assert draw(results)._suptitle.get_text() == "Not usable: the joint fit has not converged"
+    legend = parameter_figure(results).legends[0]
+    assert legend.get_title().get_text() == "Not usable: the joint fit has not converged"
+    assert [text.get_text() for text in legend.get_texts()] == ["joint fit, not converged", "each spectrum alone, SD"]
 
 
 def test_the_in_vivo_model_is_that_of_a_brain(sim_basis, tmp_path, capsys):

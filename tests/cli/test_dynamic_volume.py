@@ -12,6 +12,7 @@ from helpers.made_series import FITTED, RATES, VOLUME, write_volume
 
 from fsl_mrs_dl.cli.main import main
 from fsl_mrs_dl.core.errors import DataError
+from fsl_mrs_dl.dynamic import series
 from fsl_mrs_dl.dynamic import volume as volume_module
 from fsl_mrs_dl.io import nifti
 
@@ -140,3 +141,13 @@ def test_an_echo_time_beside_another_one_of_the_header_is_named_for_a_volume(fil
     line[line.index("--data") + 1] = str(tmp_path / "data.nii.gz")
     assert main([*line, "--TE", "68"]) == 0
     assert "its header has EchoTime 30 ms, and --TE is 68 ms, which is used" in capsys.readouterr().out
+
+
+def test_voxels_that_have_not_converged_are_counted(files, tmp_path, capsys, monkeypatch):
+    """The count of voxels with a fit was that of fits that are none."""
+    whole = series.solve_joint
+    monkeypatch.setattr(series, "solve_joint", lambda joint, start, *_: whole(joint, start, max_iter=1))
+    assert main([*words(files[0], tmp_path / "out"), "--mask", str(files[0] / "usable.nii.gz")]) == 0
+    printed = capsys.readouterr().out
+    assert "2 of 2 fits have not converged and are not usable (qc/converged.nii.gz is 0 there)" in printed
+    assert "--ignore" in printed and "--dyn_config" in printed

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 import pytest
 
 from fsl_mrs_dl.cli.main import main
+from fsl_mrs_dl.cli.tables import text_table
 from fsl_mrs_dl.core.axes import Axes
 from fsl_mrs_dl.core.units import fid_to_spec
+from fsl_mrs_dl.fitting import artefacts
 from fsl_mrs_dl.fitting.data import fit_data
 from fsl_mrs_dl.io import nifti, output
 from fsl_mrs_dl.io.basis import Basis
@@ -182,3 +185,23 @@ def test_wrong_combinations_of_data_and_basis_set_have_one_line(edited, capsys):
     assert main([str(word) for word in words]) == 2
     assert "holds a basis set for each edit condition; give one of its sub-folders" in capsys.readouterr().err
     assert not (edited / "none").exists()
+
+
+def test_remedies_of_a_joint_fit_name_its_own_options(edited):
+    """An echo that made the fit useless was left to the user, and `--mm tumour` was the advice for the rest."""
+    fitted = fit_data(nifti.load(edited / "mean.nii.gz"), EditedBasis.load(edited / "basis"))
+    large = replace(fitted.fit, noise_sd=3 * fitted.fit.noise_outside_sd)
+    results = FitResults.of_data(replace(fitted, fit=large), _options())
+    text = text_table(results)
+    assert "try a basis set of the same sequence, echo time and editing pulses." in text and "tumour" not in text
+    echo = artefacts.Artefact("spurious echo", "3.5 to 3.9 ppm", "leave it out", (0.2, 3.5))
+    remedy = "leave the spurious echo out of the window (--ppmlim 0.2 3.5)"
+    assert f"counts as noise in the SDs: {remedy} and compare." in text_table(replace(results, foreign=[echo]))
+    not_converged = replace(results, foreign=[echo], fit=replace(large, converged=np.zeros(1, bool)))
+    text = text_table(not_converged)
+    assert (
+        f"did NOT converge and should not be used as they are (column converged in uncertainty.csv): {remedy}." in text
+    )
+    assert "counts as noise" not in text
+    of_difference = replace(fitted, edited=None, combined=True)
+    assert FitResults.of_data(of_difference, _options()).is_edited

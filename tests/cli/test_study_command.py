@@ -153,6 +153,25 @@ def test_lines_of_sessions_have_their_verdicts_and_warnings(dataset, words, monk
     assert "sub-02_acq-press_svs: the fit did not converge" in capsys.readouterr().out
 
 
+def test_water_that_no_time_of_the_header_scales_by_is_named(tmp_path):
+    """A study with water had no molarity, and no line of the terminal said why."""
+    step = {
+        "name": "absolute concentrations",
+        "done": False,
+        "reason": "none, the echo time is in no header; give --TE",
+    }
+    for reason, expected in (
+        (
+            step["reason"],
+            ["No absolute concentrations (mM), though there is water: the echo time is in no header; give --TE."],
+        ),
+        ("none, there is no water reference; give one with --h2o", []),
+    ):
+        content = {"quality": {"verdict": "good"}, "steps": [step | {"reason": reason}]}
+        (tmp_path / "run.json").write_text(json.dumps(content), encoding="utf-8")
+        assert came_to(tmp_path)[1] == expected
+
+
 def test_a_study_of_which_no_session_could_be_run_ends_with_an_error(words, dataset, capsys):
     assert main([*words, "--participant-label", "06"]) == 2
     out, err = capsys.readouterr()

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from helpers.made_series import B_VALUES, EXPONENTIAL, OPTIONS, made_series
 
 from fsl_mrs_dl.core.errors import OptionError
 from fsl_mrs_dl.dynamic import derived
+from fsl_mrs_dl.dynamic.agreement import agreement_of
 from fsl_mrs_dl.dynamic.comparison import compare_fits
 from fsl_mrs_dl.dynamic.configuration import read_configuration
 from fsl_mrs_dl.dynamic.derived import check_definitions, derived_quantities, sum_courses, sum_parameters
@@ -87,3 +90,30 @@ def test_comparison_prefers_the_true_model(fits):
     assert comparison.best == "exponential" and comparison.probability.sum() == pytest.approx(1)
     assert list(comparison.table().index) == ["exponential", "linear"]
     assert comparison.aic.min() == 0 and comparison.bic.min() == 0 and comparison.log_evidence.max() == 0
+
+
+def unconverged(fit):
+    return replace(fit, solution=replace(fit.solution, distance=7.0))
+
+
+def test_a_fit_that_has_not_converged_is_never_the_best(fits):
+    """It was, by the evidence of a point that is no minimum."""
+    both = {"exponential": unconverged(fits["exponential"]), "linear": fits["linear"]}
+    comparison = compare_fits(both)
+    assert comparison.best == "linear"
+    assert comparison.words == "Best by the evidence: linear, of those that have converged (exponential has not)."
+    table = comparison.table()
+    assert list(table.index) == ["linear", "exponential"]
+    assert table["probability"]["linear"] == 1 and np.isnan(table["probability"]["exponential"])
+    assert table["log evidence difference"]["linear"] == 0 and np.isnan(table["AIC weight"]["exponential"])
+    neither = compare_fits({name: unconverged(fit) for name, fit in fits.items()})
+    assert neither.best == "" and neither.words == "No fit has converged, and none is the best."
+    assert np.isnan(neither.probability).all()
+
+
+def test_quantities_of_a_fit_that_has_not_converged_have_no_p(fits):
+    fit = unconverged(fits["exponential"])
+    one = derived_quantities(fit, ["rate = conc_NAA_c_adc"])[0]
+    assert np.isnan([one.z, one.p]).all() and one.value > 0
+    assert agreement_of(fit).verdict == "not usable" and agreement_of(fits["exponential"]).verdict == "good"
+    assert "it ended 7 SDs away from a minimum" in agreement_of(fit).lines()[-1]

@@ -172,6 +172,7 @@ def test_residuals_are_drawn_over_the_noise(rng, monkeypatch, misfit):
     fit = SimpleNamespace(model=model, noise_outside_sd=2.0, noise_sd=2.0 * misfit)
     residual = 2.0 * misfit * rng.normal(size=(6, 160))
     monkeypatch.setattr(dynamic_figures, "phased", lambda _: (residual, np.zeros((6, 160))))
+    monkeypatch.setattr(dynamic_figures, "_add_head", lambda *_: None)
     results = SimpleNamespace(fit=fit, time_variable=np.arange(6.0), titles=list("abcdef"), time_name="t")
     image = dynamic_figures.residual_figure(results).axes[0].images[0]
     np.testing.assert_allclose(image.get_array(), residual / 2.0)

@@ -74,24 +74,51 @@ def test_artefacts_of_many_spectra_are_a_line_each_kind():
     assert alone == ["Lipid: 2 times as high as creatine. --mm tumour has strong lipids."]
 
 
-@pytest.mark.parametrize(
-    "one, kind, remedy",
-    [
-        (made(line(4.66, 10, 30.0)), "residual water", "ppmlim"),
-        (made(line(1.3, 20, 8.0), in_vivo=False), "lipid", "spectral_model"),
-        (made(late(3.6, 0.15, 0.03, 0.6)), "spurious echo", "ppmlim"),
-        (made(line_phase=0.2), "eddy currents", "h2o"),
-        (made(own_shift_ppm={"Tau": -0.7, "NAA": 0.01}), "line out of its place", "free_shift"),
-        (made(own_width_ppm={"MM14": 1.2}, groups_free=True), "line out of its place", "metab_groups"),
-        (made(line(0.92, 25, 1.0), has_macromolecules=False, in_vivo=False), "missing macromolecules", "`mm`"),
-        (made(own_shift_sd={"Glu": 0.5, "Ins": -6.0}), "basis set unlike the data", "basis"),
-        (made(own_shift_sd={"Glu": 0.5, "Lip13": -6.0}), "macromolecules or lipids unlike the model's", "mm"),
-        (made(phi1_deg_per_ppm=-40.0), "first-order phase", "truncate"),
-    ],
-)
+ARTEFACTS = [
+    (made(line(4.66, 10, 11.0)), "residual water", "ppmlim"),
+    (made(line(1.3, 20, 8.0), in_vivo=False), "lipid", "spectral_model"),
+    (made(late(3.6, 0.15, 0.03, 0.6)), "spurious echo", "ppmlim"),
+    (made(line_phase=0.2), "eddy currents", "h2o"),
+    (made(own_shift_ppm={"Tau": -0.7, "NAA": 0.01}), "line out of its place", "free_shift"),
+    (made(own_width_ppm={"MM14": 1.2}, groups_free=True), "line out of its place", "metab_groups"),
+    (made(line(0.92, 25, 1.0), has_macromolecules=False, in_vivo=False), "missing macromolecules", "`mm`"),
+    (made(own_shift_sd={"Glu": 0.5, "Ins": -6.0}), "basis set unlike the data", "basis"),
+    (made(own_shift_sd={"Glu": 0.5, "Lip13": -6.0}), "macromolecules or lipids unlike the model's", "mm"),
+    (made(phi1_deg_per_ppm=-40.0), "first-order phase", "truncate"),
+]
+
+
+@pytest.mark.parametrize("one, kind, remedy", ARTEFACTS)
 def test_an_artefact_is_named_with_its_remedy(one, kind, remedy):
     (artefact,) = artefacts.artefacts_of(one)
     assert artefact.kind == kind and remedy in artefact.remedy and artefact.text().count("`") == 0
+
+
+@pytest.mark.parametrize("one, kind, remedy", ARTEFACTS)
+def test_remedies_of_edited_data_are_options_that_their_fits_have(one, kind, remedy):
+    """They named `mm` tumour, eddy currents by `h2o`, and a model that combinations are not fitted with."""
+    (artefact,) = artefacts.artefacts_of(replace(one, edited=True))
+    assert artefact.kind == kind
+    assert not any(word in artefact.remedy for word in ("tumour", "`h2o`", "`spectral_model`", "give `mm`", "(`mm`)"))
+
+
+@pytest.mark.parametrize(
+    "one, window",
+    [
+        (made(late(3.6, 0.15, 0.03, 0.6)), (0.2, 3.45)),
+        (made(late(0.8, 0.15, 0.03, 0.6)), (0.95, 4.2)),
+        (made(late(2.5, 0.15, 0.03, 0.6)), None),
+        (made(line(4.66, 10, 11.0)), (0.2, 3.85)),
+        (made(line(4.66, 10, 30.0)), None),
+        (made(line(1.3, 20, 8.0), edited=True), None),
+    ],
+)
+def test_a_remedy_names_the_window_that_leaves_the_artefact_out(one, window):
+    """It was `ppmlim` without limits."""
+    (artefact,) = artefacts.artefacts_of(one)
+    assert artefact.window == window
+    words = "" if window is None else f"`ppmlim` {window[0]:g} {window[1]:g}"
+    assert words in artefact.remedy and ("`ppmlim`" in artefact.remedy) == bool(words)
 
 
 def test_split_lines_and_a_bad_beginning_are_no_echo():

@@ -385,6 +385,25 @@ def test_a_chunk_without_anything_to_fit(sim_basis, simulate, tmp_path):
     )
 
 
+def test_medians_of_a_volume_are_those_of_usable_fits():
+    """Without a clean voxel, fits that leave most of a spectrum unexplained were in the medians."""
+    values = {
+        "names": ["NAA"],
+        "failed": np.array([0, 0, 0, 1]),
+        "ood-score": np.array([2.0, 2.0, 2.0, 0.5]),
+        "usable": np.array([1, 1, 0, 0]),
+        "doubt": np.zeros(4, int),
+        "raw-concentrations": np.array([[2.0], [4.0], [90.0], [70.0]]),
+        "sd": np.full((4, 1), 5.0),
+    }
+    job = SimpleNamespace(options=SimpleNamespace(internal_ref=("Cr", "PCr")))
+    lines = assemble.summary(job, values).splitlines()
+    assert lines[0] == "4 of 4 voxels fitted, none of them clean; medians over 2 usable ones:"
+    assert lines[3].split() == ["NAA", "3", "5"]
+    none = assemble.summary(job, values | {"usable": np.zeros(4)}).splitlines()
+    assert none[0] == "4 of 4 voxels fitted, none of them usable; medians over 3 that converged:"
+
+
 def test_starts_of_neighbours_mend_a_fit_that_went_astray(sim_basis, simulate, tmp_path, monkeypatch):
     made = simulate(27, snr=60, seed=8, alike=True)
     data = nifti.MrsData(

@@ -11,6 +11,7 @@ import pytest
 import fsl_mrs_dl
 from fsl_mrs_dl.cli.tables import text_table, verdict_line
 from fsl_mrs_dl.results import tables
+from fsl_mrs_dl.results.figures import _median_concentrations
 from fsl_mrs_dl.results.fit_results import FitResults
 from fsl_mrs_dl.results.reports import series as series_report
 from fsl_mrs_dl.results.reports.fit import write_fit_report
@@ -71,10 +72,12 @@ def test_a_key_of_the_header_hides_no_column(results):
 
 
 def test_the_terminal_says_the_range(results):
-    assert text_table(results).startswith("4 of 4 spectra fitted (Bval 0 to 6; Task rest, tap); medians:\n")
+    assert text_table(results).startswith(
+        "4 of 4 spectra fitted (Bval 0 to 6; Task rest, tap); medians over 4 usable ones of 4:\n"
+    )
     directions = with_header(results, Direction=[[0, 0.25, number] for number in range(4)])
     assert "(Direction: 4 different ones)" in text_table(directions)
-    assert text_table(with_header(results)).startswith("4 of 4 spectra fitted; medians:\n")
+    assert text_table(with_header(results)).startswith("4 of 4 spectra fitted; medians over 4 usable ones of 4:\n")
 
 
 def test_verdicts_of_several_spectra_are_counted_in_the_terminal(results):
@@ -82,6 +85,21 @@ def test_verdicts_of_several_spectra_are_counted_in_the_terminal(results):
     vars(several)["verdict"] = np.array([0, 0, 1, 2])
     quality = {"snr": 20.0, "fwhm_hz": None, "transients": 1}
     assert verdict_line(several, quality) == "Verdict: 2 good, 1 doubtful, 1 not usable, SNR 20."
+
+
+def test_medians_are_those_of_usable_fits(results):
+    """A fit that did not converge counted in the terminal's medians as any other."""
+    fit = replace(results.fit, converged=np.array([True, False, True, False]))
+    half = replace(results, fit=fit)
+    column = results.names.index("NAA")
+    usable = np.median(results.concentrations[0][[0, 2], column])
+    lines = text_table(half).splitlines()
+    assert lines[0] == "4 of 4 spectra fitted (Bval 0 to 6; Task rest, tap); medians over 2 usable ones of 4:"
+    assert float(next(line for line in lines if line.startswith("NAA ")).split()[1]) == pytest.approx(usable, rel=1e-3)
+    names, value, *_ = _median_concentrations(half)
+    assert value[names.index("NAA")] == pytest.approx(np.median(results.ratios[0][[0, 2], column]))
+    none = replace(results, fit=replace(fit, converged=np.zeros(4, bool)))
+    assert "none is usable, medians over all 4:" in text_table(none)
 
 
 def test_the_verdict_of_one_spectrum_has_its_reasons(results):

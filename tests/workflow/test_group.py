@@ -9,9 +9,11 @@ import pandas as pd
 import pytest
 
 from fsl_mrs_dl.core.errors import DataError, OptionError
+from fsl_mrs_dl.workflow.collect import left_out_words
 from fsl_mrs_dl.workflow.entry import StudySession
 from fsl_mrs_dl.workflow.exclusion import ExclusionRules
 from fsl_mrs_dl.workflow.group import group_study, write_tables
+from fsl_mrs_dl.workflow.overview import write_overview
 from tests.helpers.made_study import made_groups, write_made_results
 
 
@@ -92,6 +94,33 @@ def test_failed_sessions_and_those_left_out_by_hand_have_reasons(tmp_path):
     tables = group_study(tmp_path, sessions, by_hand=["sub-03"])
     reasons = {result.session.name: result.reasons for result in tables.results if result.reasons}
     assert reasons == {"sub-03_svs": ("left out by hand",), "bad": ("truncated",), "late": ("was not run",)}
+
+
+def test_sessions_left_out_by_hand_are_counted_apart(tmp_path):
+    """The page counted them among those that rules leave out."""
+    sessions = further(tmp_path, made_groups(tmp_path), "poor", quality={"snr": 1.0})
+    sessions = further(tmp_path, sessions, "both", quality={"snr": 1.0})
+    tables = group_study(tmp_path, sessions, by_hand=["sub-03", "sub-04", "both"])
+    words = left_out_words(tables.results)
+    assert words == ["2 were left out by rules", "2 were left out by hand (`exclude`)"]
+    page = write_overview(tmp_path / "overview.html", tables, title="Study").read_text(encoding="utf-8")
+    assert "10 of 14 sessions are in the tables of groups; 2 were left out by rules; 2 were left out by hand" in page
+    assert "(--exclude)" in page
+
+
+def test_a_study_says_why_it_has_no_molarity_and_what_to_do(tmp_path):
+    """ "No molarity" stood there without a reason, and without the options that give it."""
+    why = "the echo time and repetition time are in no header; give --TE in ms and --TR in s"
+    step = {"name": "absolute concentrations", "done": False, "reason": f"none, {why}"}
+    sessions = []
+    for number in range(6):
+        sessions = further(tmp_path, sessions, f"sub-0{number}_svs", absolute=False, steps=[step])
+    tables = group_study(tmp_path, sessions)
+    assert tables.remarks[-1] == f"Shown is the ratio: 6 of 6 included sessions have no molarity: {why}."
+    assert tables.results[0].remarks == [f"no absolute concentrations: {why}"]
+    with_times = further(tmp_path, sessions, "sub-07_svs")
+    of_all = group_study(tmp_path, with_times, quantity="molarity").remarks
+    assert any("6 included sessions have no molarity" in one and f" Why: {why}." in one for one in of_all)
 
 
 def test_values_without_water_are_ratios_only(tmp_path):
@@ -382,3 +411,14 @@ def test_the_share_of_a_prior_is_the_larger_of_two_groups(tmp_path):
     assert groups["molarity", "NAA", "control"] == pytest.approx(0.12)
     effects = tables.effects.set_index(["quantity", "metabolite"])["prior_share"]
     assert effects["molarity", "NAA"] == pytest.approx(groups["molarity", "NAA", "patient"]) == pytest.approx(0.63)
+
+
+def test_sessions_that_are_kept_though_they_are_not_usable_are_named(tmp_path):
+    """With `keep_unusable` the p values of a comparison were theirs, too, and no remark said so."""
+    quality = {"verdict": "not usable", "usable": False, "converged": False}
+    sessions = further(tmp_path, made_groups(tmp_path), "sub-98_svs", quality=quality)
+    kept = group_study(tmp_path, sessions, rules=ExclusionRules(usable=False)).remarks
+    assert any(
+        "1 of 13 included sessions have the verdict 'not usable': sub-98_svs. Their values" in one for one in kept
+    )
+    assert not any("not usable" in one for one in group_study(tmp_path, sessions).remarks)

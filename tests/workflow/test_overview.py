@@ -57,8 +57,8 @@ def test_the_page_has_every_part_and_opens_without_a_network(study):
     for words in (
         "6 of 9 sessions",
         "1 could not be run",
-        "1 were not run",
-        "1 are left out",
+        "1 was not run",
+        "1 was left out by rules",
         "SNR 1 below 5",
         "A &lt;study",
     ):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import replace
+from types import SimpleNamespace
 
 import nibabel
 import numpy as np
@@ -12,6 +13,8 @@ import pandas as pd
 import pytest
 
 from fsl_mrs_dl.cli.main import main
+from fsl_mrs_dl.concentrations.scaling import WaterScaling
+from fsl_mrs_dl.core.axes import Axes
 from fsl_mrs_dl.core.errors import DataError, OptionError
 from fsl_mrs_dl.core.transients import apply_shift_phase
 from fsl_mrs_dl.fitting.data import check_suppressed
@@ -19,6 +22,7 @@ from fsl_mrs_dl.fitting.options import FitOptions
 from fsl_mrs_dl.io import convert, nifti
 from fsl_mrs_dl.io.nifti import MrsData
 from fsl_mrs_dl.physics.macromolecules import line_fids
+from fsl_mrs_dl.preproc.foreign_regions import ForeignRegion
 from fsl_mrs_dl.simulation.in_vivo_spectra import simulate_in_vivo
 from fsl_mrs_dl.workflow import runner
 from fsl_mrs_dl.workflow import session as session_module
@@ -151,6 +155,46 @@ def test_the_report_tells_steps_that_were_not_done_from_those_not_needed():
     ]
     rows = re.findall(r"<tr><td>([^<]*)</td><td>([^<]*)</td>", steps_table(steps, []))
     assert rows == [("alignment", "done"), ("coil combination", "not needed"), ("residual water", "not done")]
+
+
+def test_the_step_of_a_fit_says_that_it_did_not_converge():
+    def fitted(*converged):
+        return SimpleNamespace(fit=SimpleNamespace(fitted=np.ones(len(converged), bool), converged=np.array(converged)))
+
+    assert session_module._not_converged(fitted(True)) == ""
+    assert session_module._not_converged(fitted(False)) == "; it did NOT converge"
+    assert session_module._not_converged(fitted(True, False, False)) == "; 2 of 3 fits did NOT converge"
+
+
+@pytest.mark.parametrize(
+    "low, high, window, expected",
+    [
+        (3.52, 3.9, (0.2, 4.2), "(`ppmlim` 0.2 3.5)"),
+        (2.4, 2.8, (0.2, 4.2), "no window (`ppmlim`) leaves it out"),
+        (3.52, 3.9, (0.2, 3.5), None),
+    ],
+)
+def test_the_window_that_leaves_out_what_the_alignment_did_is_named(low, high, window, expected):
+    """The remedy was `ppmlim` without limits, also where none helps, and where the window was narrow already."""
+    aligned = SimpleNamespace(left_out={0: (ForeignRegion(low, high, 0.24),), 1: (ForeignRegion(low, high, 0.24),)})
+    echoes, notes = session_module._foreign_signal(SimpleNamespace(aligned=aligned), window)
+    if expected is None:
+        assert echoes == notes == []
+    else:
+        assert len(echoes) == len(notes) == 1 and expected in notes[0]
+        assert (echoes[0].window is None) == ("no window" in expected)
+
+
+def test_all_that_absolute_concentrations_lack_is_one_line(monkeypatch):
+    """`run` named the remedy for TE in one line, and that for TR in another one."""
+    lacking = WaterScaling().missing(["Cr", "PCr"], Axes(512, 5e-4, 123.2))
+    remedy = "the echo time and repetition time are in no header, and relaxation cannot be corrected; give"
+    assert lacking == [f"No absolute concentrations: {remedy} `TE` in ms and `TR` in s."]
+    results = SimpleNamespace(sums=(), estimate="in-vivo")
+    monkeypatch.setattr(session_module.FitResults, "of_data", lambda *_: results)
+    monkeypatch.setattr(session_module, "absolute_of_file", lambda *_, **__: (None, lacking))
+    _, step, notes = session_module._quantified(None, SimpleNamespace(water=1, quant=None), WaterScaling(), None)
+    assert str(step) == f"absolute concentrations: none, {remedy} --TE in ms and --TR in s" and notes == []
 
 
 def test_water_whose_size_cannot_be_compared_is_refused(made):

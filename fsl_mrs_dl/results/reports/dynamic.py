@@ -17,6 +17,7 @@ import numpy as np
 from ... import __version__
 from ...core.errors import spelled
 from ...dynamic.agreement import agreement_of
+from ...dynamic.comparison import ModelComparison
 from ...dynamic.data import DynamicData
 from ...dynamic.derived import DerivedQuantity
 from ...dynamic.in_vivo_series import InVivoDynamicFit
@@ -35,6 +36,7 @@ _MOST_DRAWN, _MOST_CORRELATED = 64, 120
 _EXTRA_STYLE = """
 img { max-width: 100%; } .wide { overflow-x: auto; }
 .scroll { max-height: 32em; overflow: auto; } .settings td { text-align: left; }
+p.verdict { font-weight: 600; color: #8a5a00; } p.verdict.not-usable { color: #b3261e; }
 """
 _METHODS = """<p>All spectra of the series were fitted in one likelihood, in which the parameters of every spectrum
 follow from the free parameters of the configuration (Clarke et al., doi 10.1002/mrm.28630 and 10.1002/mrm.30001), with
@@ -53,7 +55,7 @@ def write_dynamic_report(
     quantities: Sequence[DerivedQuantity] = (),
     *,
     inputs: Sequence[tuple[str, str]] = (),
-    comparison=None,
+    comparison: ModelComparison | None = None,
 ) -> Path:
     """Write the report of a dynamic fit.
 
@@ -65,8 +67,8 @@ def write_dynamic_report(
     quantities : sequence of DerivedQuantity
     inputs : sequence of (str, str)
         Names and files of what was read, for the heading.
-    comparison : DataFrame, optional
-        Of configurations, see :meth:`fsl_mrs_dl.dynamic.comparison.ModelComparison.table`.
+    comparison : ModelComparison, optional
+        Of configurations.
 
     Returns
     -------
@@ -78,12 +80,12 @@ def write_dynamic_report(
     drawn = np.unique(np.linspace(0, len(titles) - 1, min(len(titles), _MOST_DRAWN)).round().astype(int))
     some = f" {len(drawn)} of {len(titles)} are shown." if len(drawn) < len(titles) else ""
     spectra = with_slider([_spectrum(results, number) for number in drawn], [titles[number] for number in drawn])
-    holds = agreement_of(fit).holds
+    agreement = agreement_of(fit)
     information = [(name, _number(value)) for name, value in fit_quality(fit).items()]
     notes = "".join(f'<p class="note">{html.escape(spelled(note, str))}.</p>' for note in results.notes)
-    if not fit.solution.converged:
-        information.insert(0, ("Warning", "The fit has not converged."))
-    information += [("Warning", spelled(line, option_spelling)) for line in agreement_of(fit).lines()[-1:] if not holds]
+    if not agreement.holds:
+        verdict = html.escape(spelled(agreement.lines()[-1], option_spelling))
+        notes = f'<p class="verdict {agreement.verdict.replace(" ", "-")}">{verdict}</p>{notes}'
     when = datetime.datetime.now().strftime("%Y-%m-%d %H:%M")
     sections = {
         "Spectra and fit": f'<p class="note">The slider chooses the spectrum.{some}</p>'
@@ -173,7 +175,7 @@ def _table(table) -> str:
 def _derived(quantities: Sequence[DerivedQuantity]) -> str:
     """Return derived quantities as a table, HTML."""
     table = derived_table(quantities)
-    return _table(table.assign(p=[p_text(p) for p in table["p"]]))
+    return _table(table.assign(p=[p_text(p) if np.isfinite(p) else "-" for p in table["p"]]))
 
 
 def _units(results: DynamicData) -> str:
@@ -183,10 +185,9 @@ def _units(results: DynamicData) -> str:
     return f"Concentrations are in arbitrary units, those of the scaled data{of_time}."
 
 
-def _compared(comparison) -> str:
+def _compared(comparison: ModelComparison) -> str:
     """Return the comparison of configurations, HTML."""
-    best = html.escape(str(comparison.index[0]))
-    return f'<p class="note">Best by the evidence: {best}.</p>{_table(comparison)}'
+    return f'<p class="note">{html.escape(comparison.words)}</p>{_table(comparison.table())}'
 
 
 def _number(value) -> str:
@@ -195,4 +196,6 @@ def _number(value) -> str:
         return "yes" if value else "no"
     if not isinstance(value, (float, np.floating)):
         return str(value)
+    if np.isnan(value):
+        return "-"
     return f"{value:.4g}" if abs(float(value)) < 1e4 else f"{value:.1f}"
