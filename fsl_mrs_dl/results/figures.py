@@ -130,8 +130,10 @@ def _draw_spectrum(panel, results: FitResults) -> str:
     first, last = model.window
     x = model.axes.ppm()[first:last]
 
+    turn = fit.upright(rows)
+
     def mean_of(spectra: np.ndarray) -> np.ndarray:
-        return spectra.mean(0).real[first:last]
+        return (spectra * turn).mean(0).real[first:last]
 
     data = mean_of(units.fid_to_spec(fit.fids[rows]))
     full, baseline = (mean_of(fit.spectra(what, rows)) for what in ("full", "baseline"))
@@ -153,7 +155,7 @@ def _draw_spectrum(panel, results: FitResults) -> str:
     panel.plot(x, residual + above, color=GREY, lw=0.8, label="residual")
     panel.set_xlim(x.max(), x.min())
     panel.set_yticks([])
-    panel.set_xlabel("chemical shift (ppm)")
+    panel.set_xlabel("chemical shift (ppm); turned upright by the fitted phase")
     panel.legend(loc="lower left", bbox_to_anchor=(0, 1), borderaxespad=0, frameon=False, ncols=5, fontsize=9)
     return "" if len(fit.params) == 1 else f"average of {len(rows)} fits"
 

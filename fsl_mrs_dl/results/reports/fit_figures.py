@@ -26,8 +26,9 @@ __all__ = [
 ]
 
 LINES_NOTE = (
-    "The model is the sum of metabolites, macromolecules and baseline. Macromolecules stand below the data and the"
-    " residual above, each about a line at its zero. Click the legend to show or hide a line; every metabolite has one."
+    "All lines are turned upright by the fitted phase. The model is the sum of metabolites, macromolecules and"
+    " baseline. Macromolecules stand below the data and the residual above, each about a line at its zero. Click the"
+    " legend to show or hide a line; every metabolite has one."
 )
 """What the lines of :func:`spectrum_figure` are."""
 
@@ -60,9 +61,11 @@ def spectrum_figure(results: FitResults, row: int):
     fit, model = results.fit, results.fit.model
     first, last = model.window
     ppm = model.axes.ppm()[first:last]
-    data = units.fid_to_spec(fit.fids[row])[first:last].real
-    each = fit.metabolite_spectra(np.array([row]))[0].real
-    full, baseline = (fit.spectra(what, slice(row, row + 1))[0, first:last].real for what in ("full", "baseline"))
+    turn = fit.upright(np.array([row]))[0, first:last]
+    data = (units.fid_to_spec(fit.fids[row])[first:last] * turn).real
+    each = (fit.metabolite_spectra(np.array([row]))[0] * turn).real
+    parts = (fit.spectra(what, slice(row, row + 1))[0, first:last] for what in ("full", "baseline"))
+    full, baseline = ((part * turn).real for part in parts)
     residual = data - full
     top, bottom = max(data.max(), full.max()), min(data.min(), full.min(), baseline.min())
     offset, gap = top - residual.min(), 0.04 * (top - bottom)
