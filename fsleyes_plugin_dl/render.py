@@ -13,6 +13,7 @@ from fsl_mrs_dl.core.errors import OptionError, OutputError
 from . import map_display, render_fsleyes, render_matplotlib
 from .grids import Voxel, as_voxel, is_inside
 from .look import Look, picture_of, read_structural
+from .render_row import draw_row, is_row
 from .results_folder import Results
 from .view import existing_file, missing_software
 
@@ -35,6 +36,9 @@ def render(
     renderer: str = "auto",
 ) -> str:
     """Draw results into a PNG file and return a text on the program that drew it.
+
+    Voxels that lie in one row of the grid are plotted against their number, unless there is a structural image or
+    FSLeyes is asked for.
 
     Parameters
     ----------
@@ -79,6 +83,9 @@ def render(
             remedy="give one; the fit itself is drawn in fit_summary.png of its folder",
         )
     structural = None if path is None else read_structural(path)
+    # Planes of a row are lines, but show where it lies on a structural image.
+    row = is_row(results) and structural is None and renderer != "fsleyes"
+    renderer = "matplotlib" if row else renderer
     reason = missing_software()
     with tempfile.TemporaryDirectory() as scratch:
         drawn = Path(scratch) / "picture.png"
@@ -89,7 +96,9 @@ def render(
                 reason, option="renderer", value="fsleyes", remedy="`renderer` matplotlib needs no further software"
             )
         by_fsleyes = renderer != "matplotlib" and reason is None
-        if mosaic:
+        if row:
+            draw_row(results, look, drawn)
+        elif mosaic:
             render_matplotlib.draw_mosaic(results, look, structural, drawn)
         elif not by_fsleyes:
             render_matplotlib.draw(results, look, voxel, structural, drawn)
@@ -98,6 +107,7 @@ def render(
         except OSError as exc:
             raise OutputError(f"cannot be written ({exc.strerror})", option="out", value=out) from exc
     told = f"; {reason}" if reason and renderer != "matplotlib" else ""
+    told += "; voxels in a row are plotted against their number" if row else ""
     return ("drawn by FSLeyes" if by_fsleyes else "drawn by matplotlib") + told + _hidden_text(results, look)
 
 

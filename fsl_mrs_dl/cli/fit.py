@@ -132,7 +132,7 @@ def run(args) -> None:
 
             end = publication.publication_html(analysis)
             names = {"data": args.data, "basis": args.basis}
-            write_fit_report(folder / "report.html", fitted, location=location, end=end, **names)
+            write_fit_report(folder / "report.html", fitted, location=location, analysis=analysis, end=end, **names)
     print(text_table(fitted))
     print(verdict_line(fitted))
     print(f"Written: {args.output}/ with uncertainty.csv, summary.csv{', report.html' if args.report else ''} and more")

@@ -225,5 +225,6 @@ def _write_mrsi(args, options, job, pilot, inputs) -> dict:
             from ..results.reports.fit import write_fit_report
 
             end = publication.publication_html(analysis)
-            write_fit_report(folder / "report.html", pilot, data=args.data, basis=args.basis, location=None, end=end)
+            names = {"data": args.data, "basis": args.basis}
+            write_fit_report(folder / "report.html", pilot, analysis=analysis, end=end, **names)
     return values

@@ -566,7 +566,7 @@ def fitted_spectrum(fit, row: int) -> FittedSpectrum:
     first, last = fit.model.window
     axes = fit.model.axes
     rows = np.array([row])
-    turn = np.exp(1j * (fit.block("phi0")[row, 0] + fit.block("phi1")[row, 0] * axes.hz()))
+    turn = fit.upright(rows)[0]
     parts = fit.metabolite_spectra(rows)[0] * turn[first:last]
     broad = np.array([is_macromolecule(name) for name in fit.names])
     phi1 = np.degrees(fit.block("phi1")[row, 0]) * axes.spec_freq_mhz

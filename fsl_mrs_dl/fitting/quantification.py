@@ -296,6 +296,12 @@ class Quantification:
             "groups_free": not free_shift,
         }
 
+    def upright(self, rows) -> np.ndarray:
+        """Return the factors that turn spectra by their fitted phases, so that lines are absorptive, complex
+        ``(n, n_points)``."""
+        hz = self.model.axes.hz()
+        return np.exp(1j * (self.block("phi0")[rows, :1] + self.block("phi1")[rows, :1] * hz))
+
     def metabolite_spectra(self, rows: np.ndarray, damping: np.ndarray | float = 0.0) -> np.ndarray:
         """Return each metabolite's part of the spectrum in the window, complex ``(n, n_metabs, n_window)``, with some
         damping (1/s, ``(n,)``) more."""

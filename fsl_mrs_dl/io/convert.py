@@ -26,6 +26,7 @@ __all__ = [
     "AxisOptions",
     "Conversion",
     "check_format",
+    "is_reading_note",
     "load_any",
     "load_references",
     "load_water",
@@ -421,6 +422,11 @@ def _uses(path: Path, files: list[Path]) -> tuple[dict[str, Path], list[str]]:
 def _suffix(file: Path) -> str:
     """Return what spec2nii calls a converted file."""
     return file.name.removesuffix(".nii.gz").removeprefix("converted_")
+
+
+def is_reading_note(text: str) -> bool:
+    """Tell whether a note on a file states how its format was read, and no more."""
+    return re.search(rf": (converted by {PROGRAM}|read as LCModel's RAW) ?", text) is not None
 
 
 def _renamed(data: MrsData, path: Path, note: str) -> MrsData:

@@ -16,8 +16,19 @@ import numpy as np
 
 from ..core.metabolites import name_among
 from ..fitting import uncertainty
+from ..fitting.artefacts import option_spelling
 from ..fitting.in_vivo.result import InVivoFit
-from ..fitting.verdict import DOUBTFUL, LEAST_SNR, MOST_DETERMINED, MOST_MM, MOST_NAA, WIDEST_PPM, exceeds_unexplained
+from ..fitting.verdict import (
+    DOUBTFUL,
+    GOOD,
+    LEAST_SNR,
+    MOST_DETERMINED,
+    MOST_MM,
+    MOST_NAA,
+    UNUSABLE,
+    WIDEST_PPM,
+    exceeds_unexplained,
+)
 from ..physics.in_vivo_signals import MACROMOLECULES
 from .layout import IMPLAUSIBLE, LOW_SNR, OOD_LIMIT, WIDE
 
@@ -25,7 +36,16 @@ if TYPE_CHECKING:
     from ..fitting.quantification import Quantification
     from .fit_results import FitResults
 
-__all__ = ["Doubt", "counted", "doubts_of", "quality_column", "quality_line", "reasons_of_doubt", "why_unusable"]
+__all__ = [
+    "Doubt",
+    "counted",
+    "doubts_of",
+    "quality_column",
+    "quality_line",
+    "reasons_in_full",
+    "reasons_of_doubt",
+    "why_unusable",
+]
 
 _LINES = ("NAA", "tNAA", "Cr", "tCr", "PCr")  # singlets whose SNR and width stand for a spectrum, the first there is
 
@@ -124,7 +144,28 @@ def _columns(names: Sequence[str], wanted: Iterable[str]) -> list[int]:
 def reasons_of_doubt(results: FitResults, row: int) -> list[str]:
     """Return why the verdict on a spectrum is doubtful, a phrase with its figures each."""
     found = [*results.artefacts_before, *results.artefacts.get(row, ())]
-    out = [f"{artefact.kind} ({artefact.seen})" for artefact in found]
+    return [f"{artefact.kind} ({artefact.seen})" for artefact in found] + _reasons_without_artefacts(results, row)
+
+
+def reasons_in_full(results: FitResults, row: int) -> list[str]:
+    """Return why the verdict on a spectrum is doubtful or not usable, a line each, those of artefacts with what helps;
+    empty where it is good, or where the spectrum could not be fitted."""
+    if not results.fit.fitted[row] or results.verdict[row] == GOOD:
+        return []
+    found = [*results.artefacts_before, *results.artefacts.get(row, ())]
+    lines = [artefact.text(option_spelling) for artefact in found]
+    if results.verdict[row] == UNUSABLE:
+        return [_as_line(why_unusable(results.fit, row)), *lines]
+    return lines + [_as_line(phrase) for phrase in _reasons_without_artefacts(results, row)]
+
+
+def _as_line(phrase: str) -> str:
+    return f"{phrase[:1].upper()}{phrase[1:]}."
+
+
+def _reasons_without_artefacts(results: FitResults, row: int) -> list[str]:
+    """Return the reasons for doubt besides artefacts, a phrase with its figures each."""
+    out = []
     if results.fit.ood[row] > OOD_LIMIT:
         out.append(f"out of distribution (score {results.fit.ood[row]:.2g})")
     if exceeds_unexplained(results.fit.unexplained[row]):

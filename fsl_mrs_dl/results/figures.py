@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import textwrap
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,7 +28,9 @@ __all__ = [
     "GREEN",
     "GREY",
     "RED",
+    "VERDICT_COLOURS",
     "fit_summary",
+    "macromolecules_label",
     "sd_labels",
     "verdict_colour",
     "check_structural_image",
@@ -36,26 +39,31 @@ __all__ = [
 ]
 
 BLACK, RED, BLUE, GREY, GREEN, AMBER = "#222222", "#D55E00", "#0072B2", "#888888", "#009E73", "#E69F00"
+_NOT_USABLE = "#B2182B"  # beside amber, vermilion is hardly another colour
 
 _SMALLEST_VOXEL = 1e-9  # mm³, of an image with a position
 _GIVE_IMAGE = "give a structural image, such as NIfTI, or leave `t1` out"
 _TITLE_WIDTH = 115  # characters of a line
 
-_OF_VERDICT = {GOOD: GREEN, DOUBTFUL: AMBER, UNUSABLE: RED}
+VERDICT_COLOURS = {GOOD: (GREEN, "#e8f6f1"), DOUBTFUL: (AMBER, "#fdf4e0"), UNUSABLE: (_NOT_USABLE, "#fbe9eb")}
+"""Colour of each verdict, and its tint for backgrounds."""
+
+_LONGEST_VERDICT = 330  # characters, three lines
 
 
 def verdict_colour(verdicts: np.ndarray) -> tuple[str, str]:
     """Return the colour of estimates, and the word, of the verdict that most spectra ``(n,)`` have."""
     counts = np.bincount(np.asarray(verdicts, int), minlength=len(VERDICTS))
     most = int(counts.argmax())
-    return _OF_VERDICT[most], VERDICTS[most]
+    return VERDICT_COLOURS[most][0], VERDICTS[most]
 
 
 def fit_summary(results: FitResults, path: str | Path | None = None, *, title: str = ""):
-    """Draw data, model, baseline and residual above, concentrations with error bars below.
+    """Draw data, model, baseline and residual above, concentrations with error bars below, and the verdict with its
+    reasons at the head, in a frame of its colour.
 
-    Error bars are one Cramer-Rao SD of a single spectrum; with several spectra the points are the median of those whose
-    fit is usable.
+    Error bars are one SD of a single spectrum; with several spectra points and bars are medians of those whose fit is
+    usable.
 
     Parameters
     ----------
@@ -63,7 +71,7 @@ def fit_summary(results: FitResults, path: str | Path | None = None, *, title: s
     path : path, optional
         File to write, PNG, PDF or SVG.
     title : str
-        In place of the model and the quality of the fit.
+        In place of verdict, model and quality of the fit.
 
     Returns
     -------
@@ -71,14 +79,17 @@ def fit_summary(results: FitResults, path: str | Path | None = None, *, title: s
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
 
-    figure = Figure(figsize=(9, 8), layout="constrained")
+    # In inches: the frame about the title is wider than it.
+    figure = Figure(figsize=(9, 8), layout=ConstrainedLayoutEngine(h_pad=0.1))
     FigureCanvasAgg(figure)
     spectrum, bars = figure.subplots(2, 1, height_ratios=(2.6, 1))
     note = _draw_spectrum(spectrum, results)
-    lines = (title or _quality_text(results, note)).split("\n")
+    lines = (title or f"{_verdict_text(results)}\n{_quality_text(results, note)}").split("\n")
     text = "\n".join(textwrap.fill(line, _TITLE_WIDTH) for line in lines)
-    figure.suptitle(text, fontsize=9, x=0.07, ha="left")
+    frame = None if title else _frame(results)
+    figure.suptitle(text, fontsize=9, x=0.07, ha="left", linespacing=1.35, bbox=frame)
     _draw_concentrations(bars, results)
     for panel in (spectrum, bars):
         panel.spines[["top", "right"]].set_visible(False)
@@ -86,6 +97,12 @@ def fit_summary(results: FitResults, path: str | Path | None = None, *, title: s
     if path is not None:
         figure.savefig(path, dpi=150)
     return figure
+
+
+def macromolecules_label(names: Sequence[str]) -> str:
+    """Return the legend's words for the sum of macromolecules, and of lipids where some were fitted."""
+    lipids = any(name.startswith("Lip") for name in names)
+    return "macromolecules and lipids" if lipids else "macromolecules"
 
 
 def sd_labels(results: FitResults, verdict: str = VERDICTS[GOOD]) -> tuple[str, str]:
@@ -114,8 +131,10 @@ def _draw_spectrum(panel, results: FitResults) -> str:
     first, last = model.window
     x = model.axes.ppm()[first:last]
 
+    turn = fit.upright(rows)
+
     def mean_of(spectra: np.ndarray) -> np.ndarray:
-        return spectra.mean(0).real[first:last]
+        return (spectra * turn).mean(0).real[first:last]
 
     data = mean_of(units.fid_to_spec(fit.fids[rows]))
     full, baseline = (mean_of(fit.spectra(what, rows)) for what in ("full", "baseline"))
@@ -131,19 +150,33 @@ def _draw_spectrum(panel, results: FitResults) -> str:
         mm = mean_of(fit.spectra("+".join(broad), rows))
         below = bottom - gap - mm.max()
         panel.axhline(below, color=GREY, lw=0.5)
-        panel.plot(x, mm + below, color=GREEN, lw=1.0, label="macromolecules")
+        panel.plot(x, mm + below, color=GREEN, lw=1.0, label=macromolecules_label(fit.names))
     above = top + gap - min(0, residual.min())
     panel.axhline(above, color=GREY, lw=0.5)
     panel.plot(x, residual + above, color=GREY, lw=0.8, label="residual")
     panel.set_xlim(x.max(), x.min())
     panel.set_yticks([])
-    panel.set_xlabel("chemical shift (ppm)")
+    panel.set_xlabel("chemical shift (ppm); turned upright by the fitted phase")
     panel.legend(loc="lower left", bbox_to_anchor=(0, 1), borderaxespad=0, frameon=False, ncols=5, fontsize=9)
     return "" if len(fit.params) == 1 else f"average of {len(rows)} fits"
 
 
+def _verdict_text(results: FitResults) -> str:
+    """Return the verdict with its reasons, or how many of several spectra have each."""
+    words = results.verdict_words(0) if len(results.fit.params) == 1 else results.verdict_text
+    return f"VERDICT: {textwrap.shorten(words, _LONGEST_VERDICT, placeholder=' ...')}"
+
+
+def _frame(results: FitResults) -> dict:
+    """Return the frame of the title: in the colour of the verdict, amber where spectra have different ones."""
+    verdicts = set(results.verdict[results.fit.fitted].tolist())
+    verdict = verdicts.pop() if len(verdicts) == 1 else DOUBTFUL
+    colour, tint = VERDICT_COLOURS[verdict]
+    return {"boxstyle": "round,pad=0.5", "facecolor": tint, "edgecolor": colour, "lw": 2}
+
+
 def _quality_text(results: FitResults, note: str) -> str:
-    """Return the model in a line, and noise, convergence and verdict in another."""
+    """Return the model in a line, and noise and convergence in another."""
     fit = results.fit
     notes = [note] if note else []
     notes += [
@@ -152,7 +185,6 @@ def _quality_text(results: FitResults, note: str) -> str:
     ]
     failed = (~fit.converged[fit.fitted]).sum()
     notes += [f"{failed} not converged"] if failed else []
-    notes.append(f"verdict: {results.verdict_text}")
     return f"{fit.model.name} model, baseline {fit.model.baseline}\n" + ", ".join(notes)
 
 
@@ -172,7 +204,7 @@ def _draw_concentrations(panel, results: FitResults) -> None:
     panel.set_ylim(min(-0.05 * limit, np.nanmin(np.where(undecided, 0, value - length))), limit)
     panel.set_xticks(position, names, rotation=60, ha="right", fontsize=8)
     panel.set_xlim(-0.7, len(names) - 0.3)
-    panel.set_ylabel(label, fontsize=9)
+    panel.set_ylabel(f"{label}\nbars: one SD", fontsize=9)
     panel.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=2, borderaxespad=0, frameon=False, fontsize=8)
 
 

@@ -280,6 +280,28 @@ class FitResults:
         return ratio, np.where(np.isnan(self.concentrations[1]), np.nan, sd)
 
     @cached_property
+    def intervals(self) -> tuple[np.ndarray, np.ndarray] | None:
+        """Limits of the 95 % intervals of ratios to the internal reference, or of raw concentrations without one,
+        ``(n, len(names))`` each; None of an estimate that has none."""
+        fit, under, posterior = self.fit, self.reference_members, self.fit.posterior
+        members = [fit.members(name) for name in self.names]
+        if self.estimate == fit.own_estimate:
+            each = [fit.interval(rows) if under is None else fit.ratio_interval(rows, under) for rows in members]
+        elif self.estimate == "posterior_mean" and posterior is not None:
+            negative = fit.model.shape.negative
+            of = (posterior.mean, posterior.cov)
+            each = [
+                posterior.interval(rows, negative=negative)
+                if under is None
+                else uncertainty.ratio_interval(*of, rows, under, negative=negative)
+                for rows in members
+            ]
+        else:
+            return None
+        low, high = (np.stack(side, axis=1) for side in zip(*each))
+        return low, high
+
+    @cached_property
     def fsl_mrs_ratios(self) -> tuple[np.ndarray, np.ndarray]:
         """Ratios to the internal reference, which was fitted, and their SDs by FSL-MRS's formula, which adds the
         variances; of the in-vivo model with all covariances, because errors that all concentrations share are much

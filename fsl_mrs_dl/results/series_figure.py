@@ -16,6 +16,9 @@ __all__ = ["limits_of", "series_figure", "verdict_groups"]
 
 _MOST_STACKED = 24
 _COLUMNS = 3
+_STEP = 1.2  # between two spectra, over the height of a typical one
+_ROOM = (0.45, 1.3)  # below and above its zero, in steps, within which a spectrum is drawn
+_LARGEST, _SMALLEST = 2.0, 4.0  # times that a spectrum may be higher, and lower, on the common scale
 
 
 def verdict_groups(results: FitResults, name: str, value: np.ndarray) -> list[tuple[np.ndarray, str, str]]:
@@ -73,21 +76,32 @@ def series_figure(results: FitResults, path: str | Path | None = None):
 
 
 def _draw_spectra(panels, results: FitResults, series: Series, drawn: np.ndarray) -> None:
-    """Draw data and model one above the other, all on one scale, and the residuals beside them."""
-    fit, model = results.fit, results.fit.model
-    first, last = model.window
-    ppm = model.axes.ppm()[first:last]
-    data = units.fid_to_spec(fit.fids[drawn])[:, first:last].real
-    full = fit.spectra("full", drawn)[:, first:last].real
-    # A tall line, such as of lipid, may reach into the spectra above it.
-    step = 1.15 * max(float(np.median(np.ptp(data, axis=-1))), float(np.ptp(data, axis=-1).max()) / 3)
-    for place, (measured, fitted) in enumerate(zip(data, full)):
-        above = -place * step
-        panels[0].plot(ppm, measured + above, color=BLACK, lw=0.7, label="data" if place == 0 else None)
-        panels[0].plot(ppm, fitted + above, color=RED, lw=0.8, alpha=0.9, label="model" if place == 0 else None)
-        panels[1].plot(ppm, measured - fitted + above, color=GREY, lw=0.6)
-    for panel, title in zip(panels, (_of_all(results, drawn), "residual")):
+    """Draw data and model one above the other, turned by the fitted phases, and the residuals beside them."""
+    ppm, data, full, baseline = _upright(results, drawn)
+    typical, factors = _scale(full - baseline, data - full)
+    step = _STEP * typical
+    for place, (measured, fitted, factor) in enumerate(zip(data, full, factors)):
+        lines = [(0, measured, BLACK, 0.7, "data"), (0, fitted, RED, 0.8, "model")]
+        lines.append((1, measured - fitted, GREY, 0.6, None))
+        level = np.median(baseline[place])
+        for panel, values, colour, width, label in lines:
+            values = factor * (values - level * (panel == 0))
+            # Residual water reaches far into the spectra above and below it.
+            values = np.where((values > -_ROOM[0] * step) & (values < _ROOM[1] * step), values, np.nan)
+            panels[panel].plot(ppm, values - place * step, color=colour, lw=width, label=None if place else label)
+        if factor != 1:
+            at = (1.0, -place * step)
+            panels[0].annotate(
+                f"x {factor:g}", at, xycoords=panels[0].get_yaxis_transform(), ha="right", va="bottom", fontsize=7
+            )
+    titles = (
+        f"{_of_all(results, drawn)}, turned upright by the fitted phase, a step apart;\n"
+        f"one scale{' but for those with a factor at the right' if (factors != 1).any() else ''}",
+        "residual, likewise",
+    )
+    for panel, title in zip(panels, titles):
         panel.set_xlim(ppm.max(), ppm.min())
+        panel.set_ylim(-(len(drawn) - 1 + _ROOM[0]) * step, _ROOM[1] * step)
         panel.set_xlabel("chemical shift (ppm)", fontsize=9)
         panel.tick_params(labelsize=8)
         panel.spines[["top", "right", "left"]].set_visible(False)
@@ -95,7 +109,28 @@ def _draw_spectra(panels, results: FitResults, series: Series, drawn: np.ndarray
     panels[0].set_yticks(-step * np.arange(len(drawn)), [_wrapped(series.titles[row]) for row in drawn], fontsize=7)
     for panel in panels:
         panel.tick_params(axis="y", length=0)
-    panels[0].legend(loc="lower right", bbox_to_anchor=(1, 1), frameon=False, fontsize=8, ncols=2, borderaxespad=0)
+    panels[0].legend(loc="lower left", bbox_to_anchor=(0, 0), frameon=False, fontsize=8, ncols=2, borderaxespad=0)
+
+
+def _upright(results: FitResults, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Return chemical shifts ``(n_window,)`` of the window, and data, model and baseline of spectra there
+    ``(n, n_window)``, real, turned by the fitted phases."""
+    fit, (first, last) = results.fit, results.fit.model.window
+    turn = fit.upright(rows)
+    spectra = (units.fid_to_spec(fit.fids[rows]), fit.spectra("full", rows), fit.spectra("baseline", rows))
+    data, full, baseline = ((each * turn)[:, first:last].real for each in spectra)
+    return fit.model.axes.ppm()[first:last], data, full, baseline
+
+
+def _scale(metabolites: np.ndarray, residual: np.ndarray) -> tuple[float, np.ndarray]:
+    """Return the height of a typical spectrum by its fitted metabolites, or by its noise where that is higher, and the
+    factor ``(n,)`` by which each is drawn: one, but for spectra of a much smaller or larger height."""
+    noise = 1.4826 * np.median(np.abs(residual), axis=-1)
+    height = np.maximum(np.ptp(metabolites, axis=-1), 6 * noise)
+    typical = float(np.median(height)) or 1.0
+    ratio = typical / np.where(height > 0, height, typical)
+    unlike = (ratio < 1 / _LARGEST) | (ratio > _SMALLEST)
+    return typical, np.array([float(f"{one:.1g}") if far else 1.0 for one, far in zip(ratio, unlike)])
 
 
 def _of_all(results: FitResults, drawn: np.ndarray) -> str:
@@ -135,4 +170,5 @@ def _draw_metabolites(figure, results: FitResults, series: Series, n_lines: int)
         panel.set_ylabel(quantity.label, fontsize=8)
     for panel in panels[len(series.names) :]:
         panel.set_visible(False)
-    figure.legend(words.values(), words.keys(), loc="outside upper right", ncols=4, frameon=False, fontsize=8)
+    places = {"loc": "outside upper right", "ncols": 4, "frameon": False, "fontsize": 8}
+    figure.legend(words.values(), words.keys(), title="estimates, bars: one SD", title_fontsize=8, **places)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 from pathlib import Path
 
+from ..io.convert import is_reading_note
 from ..io.output import write_text
 from ..results import publication
 from ..results.reports import alignment as alignment_report
@@ -53,7 +54,10 @@ def write_session_report(
         data=inputs["data"],
         basis=inputs["basis"] or "simulated for the header's acquisition",
         location=location,
-        sections=[_steps(steps, [path.name for path in links]), _warnings(record["warnings"])],
+        analysis=analysis,
+        warnings=[text for text in record["warnings"] if not is_reading_note(text)],
+        facts=[("Reading", text) for text in record["warnings"] if is_reading_note(text)],
+        sections=[_steps(steps, [path.name for path in links])],
         end=publication.publication_html(analysis),
     )
 
@@ -69,10 +73,3 @@ def _steps(steps: list[Step], links: list[str]) -> str:
     more = "".join(f'<p><a href="{html.escape(name)}">Report of the alignment</a></p>' for name in links)
     head = "<tr><th>Step</th><th></th><th>Why</th><th>Figures</th></tr>"
     return f'<h2>Steps</h2><table class="settings">{head}{"".join(rows)}</table>{more}'
-
-
-def _warnings(warnings: list[str]) -> str:
-    """Return the warnings as a list, HTML; nothing without any."""
-    if not warnings:
-        return ""
-    return "<h2>Warnings</h2><ul>" + "".join(f"<li>{html.escape(text)}</li>" for text in warnings) + "</ul>"

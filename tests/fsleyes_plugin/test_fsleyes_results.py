@@ -543,6 +543,28 @@ def test_matplotlib_draws_where_fsleyes_is_absent(made, tmp_path, capsys):
     assert near((1, 0.85, 0), voxel, 40) > 200
 
 
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_voxels_in_a_row_are_plotted(made, tmp_path, axis):
+    """Their planes were lines a pixel high in black."""
+    from matplotlib.image import imread
+
+    folder = tmp_path / "row"
+    shutil.copytree(made / "fsl_mrsi", folder)
+    for path in folder.rglob("*.nii.gz"):
+        image = nibabel.load(path)
+        values = np.asarray(image.dataobj)
+        if values.ndim == 3:
+            shape = np.roll([values.size, 1, 1], axis)
+            nibabel.save(nibabel.Nifti1Image(values.reshape(shape), image.affine), path)
+    said = render(folder, tmp_path / "a.png")
+    assert said.startswith("drawn by matplotlib") and "voxels in a row are plotted against their number" in said
+    pixels = imread(tmp_path / "a.png")[..., :3]
+    lit = (pixels.max(-1) > 0.3)[: int(0.7 * len(pixels))]
+    assert lit.any(0).mean() > 0.4 and lit.any(1).mean() > 0.4
+    # Where the row lies is seen on a structural image.
+    assert "in a row" not in render(folder, tmp_path / "b.png", t1=made / "T1.nii.gz", renderer="matplotlib")
+
+
 def test_a_picture_that_hides_everything_says_so(made, tmp_path):
     said = render(made / "mrsi", tmp_path / "a.png", max_crlb=0.01, renderer="matplotlib")
     assert said.startswith("drawn by matplotlib; no voxel can be seen: the lowest relative SD of NAA is")

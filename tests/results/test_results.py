@@ -13,17 +13,20 @@ import pandas as pd
 import pytest
 import torch
 from helpers.fsl_mrs_grid import as_fsl_mrs
+from matplotlib.colors import to_hex
 
 import fsl_mrs_dl
 from fsl_mrs_dl.cli.tables import text_table
 from fsl_mrs_dl.core.errors import DataError, OutputError
-from fsl_mrs_dl.fitting.verdict import UNUSABLE
+from fsl_mrs_dl.fitting.artefacts import Artefact
+from fsl_mrs_dl.fitting.verdict import UNUSABLE, VERDICTS
 from fsl_mrs_dl.io import nifti, output
 from fsl_mrs_dl.io.basis import Basis
 from fsl_mrs_dl.results import figures, tables, write
 from fsl_mrs_dl.results.doubts import quality_column
 from fsl_mrs_dl.results.fit_results import FitResults, hardly_determined
 from fsl_mrs_dl.results.reports.fit import write_fit_report
+from fsl_mrs_dl.results.reports.fit_figures import spectrum_figure
 from fsl_mrs_dl.results.reports.fit_tables import concentrations_table, settings_table
 from fsl_mrs_dl.simulation.acquisition import simulate_basis, simulate_svs
 
@@ -185,6 +188,72 @@ def test_report_names_every_metabolite_and_loads_nothing_from_elsewhere(basis, t
     assert "&lt;file&gt;" in page
     # The plotting library's own text mentions addresses; the page's tags must not load any.
     assert not re.findall(r"<(?:script|link|img)[^>]*(?:src|href)=.https?:", page)
+
+
+def page_of(results, tmp_path, **words):
+    """The report without the plotting library."""
+    page = write_fit_report(tmp_path / "r.html", results, **words).read_text(encoding="utf-8")
+    return re.sub(r"<script.*?</script>", "", page, flags=re.DOTALL)
+
+
+def test_the_verdict_stands_first_in_its_colour_with_its_reasons(basis, tmp_path):
+    """It was the fourth line of a table of facts and warnings."""
+    good = fitted(basis)
+    bad = replace(good, fit=replace(good.fit, converged=np.zeros(1, bool)))
+    strange = Artefact("lipid", "a line at 1.3 ppm", "choose `mm` tumour")
+    doubtful = replace(good, artefacts_before=[strange])
+    vars(doubtful)["artefacts"] = {0: []}
+    for results, kind, reasons in (
+        (good, "good", ()),
+        (doubtful, "doubtful", ("Lipid: a line at 1.3 ppm. Choose --mm tumour.",)),
+        (bad, "unusable", ("It did not converge.",)),
+    ):
+        page = page_of(results, tmp_path)
+        frame = re.search(rf'<div class="verdict {kind}">(.*?)</div>', page, re.DOTALL)
+        assert frame and f"Verdict: {VERDICTS[results.verdict[0]]}" in frame[1] and "SNR of NAA" in frame[1]
+        assert re.findall("<li>(.*?)</li>", frame[1]) == list(reasons)
+        assert page.index("Verdict") < page.index("<h2>") and page.count("Lipid:") == (kind == "doubtful")
+        figure = figures.fit_summary(results)
+        assert figure.get_suptitle().startswith(f"VERDICT: {VERDICTS[results.verdict[0]]}")
+        frame = figure._suptitle.get_bbox_patch()
+        assert to_hex(frame.get_edgecolor()).lower() == figures.VERDICT_COLOURS[results.verdict[0]][0].lower()
+
+
+def test_facts_and_warnings_stand_apart(basis, tmp_path):
+    results = replace(fitted(basis), remarks=["its header has EchoTime 30 ms, and `TE` is 35 ms"])
+    page = page_of(results, tmp_path, warnings=["has no RepetitionTime"], facts=[("Reading", "converted")])
+    warnings, facts = page.split("<h2>Warnings</h2>")[1].split("<h2>Data and basis set</h2>")
+    assert re.findall("<li>(.*?)</li>", warnings) == [
+        "its header has EchoTime 30 ms, and --TE is 35 ms",
+        "has no RepetitionTime",
+    ]
+    assert "<td>Points</td>" in facts and "<td>Reading</td><td>converted</td>" in facts and "Window" in facts
+    assert "Warning" not in facts and "No warnings." in page_of(fitted(basis), tmp_path)
+
+
+def test_tables_say_what_an_sd_and_an_interval_are(basis, tmp_path):
+    results = fitted(basis)
+    page = concentrations_table(results, 0)
+    assert "<th>95 % interval</th>" in page and "SD is one standard deviation" in page and "confidence interval" in page
+    frame = tables.uncertainty_table(results).set_index("Metab")
+    low, high = (frame.loc["NAA", f"ratio_ci95_{end}"] for end in ("low", "high"))
+    assert f"{low:.3f} to {high:.3f}" in page
+    raw = fitted(basis.select(ignore=["PCr"]))
+    frame = tables.uncertainty_table(raw).set_index("Metab")
+    assert f"{frame.loc['NAA', 'ci95_low']:.3f} to {frame.loc['NAA', 'ci95_high']:.3f}" in concentrations_table(raw, 0)
+    assert figures.fit_summary(results).axes[1].get_ylabel().endswith("bars: one SD")
+
+
+def test_the_sum_of_macromolecules_is_a_line_of_the_interactive_figure(basis):
+    plain = spectrum_figure(fitted(basis), 0)
+    assert "macromolecules" not in [line.name for line in plain.data]
+    mm = replace(basis, names=[*basis.names[:-1], "MM09"])
+    results = fitted(mm)
+    lines = {line.name: line for line in spectrum_figure(results, 0).data}
+    turn = results.fit.upright(np.array([0]))[0, slice(*results.fit.model.window)]
+    of_mm = (results.fit.metabolite_spectra(np.array([0]))[0] * turn).real[mm.names.index("MM09")]
+    assert lines["macromolecules"].visible is None and np.ptp(lines["macromolecules"].y - of_mm) < 1e-9 * np.ptp(of_mm)
+    assert max(lines["macromolecules"].y) < min(lines["data"].y)
 
 
 def test_the_voxel_must_lie_in_the_image(basis, tmp_path):

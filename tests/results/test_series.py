@@ -11,7 +11,7 @@ import pytest
 import fsl_mrs_dl
 from fsl_mrs_dl.cli.tables import text_table, verdict_line
 from fsl_mrs_dl.results import tables
-from fsl_mrs_dl.results.figures import _median_concentrations
+from fsl_mrs_dl.results.figures import BLACK, _median_concentrations
 from fsl_mrs_dl.results.fit_results import FitResults
 from fsl_mrs_dl.results.reports import series as series_report
 from fsl_mrs_dl.results.reports.fit import write_fit_report
@@ -22,8 +22,9 @@ from fsl_mrs_dl.simulation.acquisition import simulate_basis, simulate_svs
 BVALS = [0, 1, 3, 6]
 
 
-def fits_of(lost=()):
-    """Fits of four spectra whose metabolites decay with the b value of the header; those that are lost are zero."""
+def fits_of(lost=(), fids=None):
+    """Fits of four spectra whose metabolites decay with the b value of the header; those that are lost are zero.
+    Other FIDs of the same shape can be given."""
     basis = simulate_basis(["NAA", "Cr", "PCr", "GPC", "Glu", "Ins"], te_ms=35.0, n_points=512)
     simulated = simulate_svs(basis, transients=4, snr=200, seed=3, drift_hz=1, drift_deg=2)
     header = {
@@ -34,7 +35,7 @@ def fits_of(lost=()):
             "Task": {"Value": ["rest", "tap", "rest", "tap"], "Description": ""},
         },
     }
-    fids = simulated.data.fids * np.exp(-0.2 * np.array(BVALS))
+    fids = simulated.data.fids * np.exp(-0.2 * np.array(BVALS)) if fids is None else fids
     fids[..., list(lost)] = 0
     data = replace(simulated.data, fids=fids, dim_tags=("DIM_USER_0",), header=header)
     rows = np.moveaxis(fids, 3, -1).reshape(4, -1)
@@ -139,7 +140,29 @@ def test_the_picture_of_a_series(results, tmp_path, values):
     figure = series_figure(with_header(results, **values), tmp_path / "series.png")
     assert (tmp_path / "series.png").read_bytes()[:4] == b"\x89PNG"
     texts = [panel.get_title(loc="left") for part in figure.subfigs for panel in part.axes]
-    assert texts[:2] == ["4 spectra", "residual"] and "NAA" in texts
+    assert texts[0].startswith("4 spectra, turned upright by the fitted phase") and texts[1].startswith("residual")
+    assert "NAA" in texts
+
+
+def test_neither_an_outlier_nor_water_nor_phases_spoil_the_picture_of_a_series():
+    """One spectrum of many times the height set the scale of all, and phases were those of the scanner."""
+    fids = fits_of().data.fids.copy()
+    time = np.arange(fids.shape[3]) * 0.25e-3
+    fids *= np.exp(1j * np.array([0.0, 2, -2, 3]))
+    fids[..., 3] *= 50
+    fids[..., 2] += 20 * np.abs(fids[..., 0, 0]).max() * np.exp(-40 * time)[None, None, None]
+    panel = series_figure(fits_of(fids=fids)).subfigs[0].axes[0]
+    data = [line for line in panel.lines if line.get_color() == BLACK]
+    low, high = panel.get_ylim()
+    step = -np.diff(panel.get_yticks())[0]
+    heights = [np.nanmax(line.get_ydata()) + place * step for place, line in enumerate(data)]
+    # Each fills its row, upright, and leaves the others alone; that with water had no baseline to be fitted with.
+    assert min(heights[place] for place in (0, 1, 3)) > 0.4 * step and max(heights) < 1.31 * step
+    assert (high - low) / step < 5
+    (factor,) = [text.get_text() for text in panel.texts]
+    assert factor.startswith("x 0.0")
+    ppm = data[0].get_xdata()
+    assert abs(ppm[np.nanargmax(data[1].get_ydata())] - 2.01) < 0.03
 
 
 def test_viewers_read_the_tables_of_a_series(results, tmp_path):

@@ -27,9 +27,13 @@ def absolute_section(absolute: AbsoluteConcentrations | None, row: int, weak: Se
     """
     if absolute is None:
         return ""
-    heads = ["Metabolite", "mM", "SD", "95 %", "mmol/kg", "SD", *(f"{source} (%)" for source in SOURCES)]
+    heads = ["Metabolite", "mM", "SD", "95 % interval", "mmol/kg", "SD", *(f"{source} (%)" for source in SOURCES)]
     lines = [_line(absolute, row, column, weak) for column in range(len(absolute.names))]
-    notes = [*absolute.assumptions, "The last columns are the shares of the sources in the variance of the molarity."]
+    notes = [
+        *absolute.assumptions,
+        "SD is one standard deviation with every source of error, 95 % its interval.",
+        "The last columns are the shares of the sources in the variance of the molarity.",
+    ]
     return (
         f'<h2>Absolute concentrations</h2><p class="note">{html.escape(spelled(" ".join(notes), option_spelling))}</p>'
         f"<table><tr>{''.join(f'<th>{html.escape(head)}</th>' for head in heads)}</tr>{''.join(lines)}</table>"
@@ -49,7 +53,7 @@ def _line(absolute: AbsoluteConcentrations, row: int, column: int, weak: Sequenc
         html.escape(absolute.names[column]) + " *" * (absolute.names[column] in weak),
         f"{value:.3f}",
         f"{sd:.2g}",
-        f'<span style="white-space: nowrap">{low:.3g} to {high:.3g}</span>',
+        f'<span class="range">{low:.3g} to {high:.3g}</span>',
     ]
     cells += [f"{values['molality'][0]:.3f}", f"{values['molality'][1]:.2g}"]
     cells += [f"{100 * absolute.share('molarity', source)[row, column]:.0f}" for source in SOURCES]

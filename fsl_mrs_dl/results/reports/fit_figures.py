@@ -11,17 +11,40 @@ from ...core.metabolites import is_macromolecule
 from ...fitting.in_vivo.result import InVivoFit
 from ...fitting.in_vivo.spread import fitted_sd
 from ...fitting.uncertainty import Z95
-from ..figures import BLACK, BLUE, GREY, RED, sd_labels, verdict_colour
+from ..figures import BLACK, BLUE, GREEN, GREY, RED, macromolecules_label, sd_labels, verdict_colour
 from ..fit_results import FitResults
 from .fit_tables import values_of
 
-__all__ = ["concentration_figure", "correlation_figure", "figure_html", "of_condition", "spectrum_figure"]
+__all__ = [
+    "LINES_NOTE",
+    "concentration_figure",
+    "correlation_figure",
+    "correlation_section",
+    "figure_html",
+    "of_condition",
+    "spectrum_figure",
+]
+
+LINES_NOTE = (
+    "All lines are turned upright by the fitted phase. The model is the sum of metabolites, macromolecules and"
+    " baseline. Macromolecules stand below the data and the residual above, each about a line at its zero. Click the"
+    " legend to show or hide a line; every metabolite has one."
+)
+"""What the lines of :func:`spectrum_figure` are."""
 
 
 def figure_html(figure, *, with_library: bool = False) -> str:
     """Return a plotly figure as part of a page, HTML; the first of a page brings the library."""
     return figure.to_html(
         full_html=False, include_plotlyjs=with_library, auto_play=False, config={"displaylogo": False}
+    )
+
+
+def correlation_section(figure: str) -> str:
+    """Return the section of a report with a figure of correlations, HTML."""
+    return (
+        '<h2>Correlation of the estimates</h2><p class="note">Near -1: only the sum of the two metabolites is well'
+        f" determined.</p>{figure}"
     )
 
 
@@ -38,14 +61,23 @@ def spectrum_figure(results: FitResults, row: int):
     fit, model = results.fit, results.fit.model
     first, last = model.window
     ppm = model.axes.ppm()[first:last]
-    data = units.fid_to_spec(fit.fids[row])[first:last].real
-    each = fit.metabolite_spectra(np.array([row]))[0].real
-    full, baseline = (fit.spectra(what, slice(row, row + 1))[0, first:last].real for what in ("full", "baseline"))
+    turn = fit.upright(np.array([row]))[0, first:last]
+    data = (units.fid_to_spec(fit.fids[row])[first:last] * turn).real
+    each = (fit.metabolite_spectra(np.array([row]))[0] * turn).real
+    parts = (fit.spectra(what, slice(row, row + 1))[0, first:last] for what in ("full", "baseline"))
+    full, baseline = ((part * turn).real for part in parts)
     residual = data - full
-    offset = max(data.max(), full.max()) - residual.min()
+    top, bottom = max(data.max(), full.max()), min(data.min(), full.min(), baseline.min())
+    offset, gap = top - residual.min(), 0.04 * (top - bottom)
     figure = go.Figure()
     lines = [("data", data, BLACK, 1.2), ("model", full, RED, 1.8), ("baseline", baseline, BLUE, 1.5)]
     lines.append(("residual", residual + offset, GREY, 1))
+    zeros, broad = [offset], np.array([is_macromolecule(name) for name in fit.names])
+    if broad.any():
+        # Beside the data, because a sum of broad lines would cross them.
+        of_broad = each[broad].sum(0)
+        zeros.append(bottom - gap - of_broad.max())
+        lines.append((macromolecules_label(fit.names), of_broad + zeros[-1], GREEN, 1.5))
     band = _band(results, row)
     if band is not None:
         outline = np.concatenate([full + band, (full - band)[::-1]])
@@ -54,6 +86,11 @@ def spectrum_figure(results: FitResults, row: int):
         figure.add_scatter(x=x, y=outline, name="95 % band of the model", line=around, fill="toself", hoverinfo="skip")
     for name, values, colour, width in lines:
         figure.add_scatter(x=ppm, y=values, name=name, line={"color": colour, "width": width})
+    for zero in zeros:
+        line = {"color": GREY, "width": 0.5}
+        figure.add_scatter(
+            x=ppm, y=np.full(len(ppm), zero), mode="lines", line=line, showlegend=False, hoverinfo="skip"
+        )
     for name, values in zip(fit.names, each):
         figure.add_scatter(x=ppm, y=values, name=name, line={"width": 1}, visible="legendonly")
     figure.update_xaxes(autorange="reversed", title="chemical shift (ppm)", showgrid=False)
@@ -98,7 +135,7 @@ def concentration_figure(results: FitResults, row: int):
             )
     figure.update_xaxes(categoryorder="array", categoryarray=names)
     finite = np.where(decided & np.isfinite(sd), value + sd, value)
-    figure.update_yaxes(title=label, range=[-0.08 * np.nanmax(finite), 1.1 * np.nanmax(finite)])
+    figure.update_yaxes(title=f"{label}, bars: one SD", range=[-0.08 * np.nanmax(finite), 1.1 * np.nanmax(finite)])
     figure.update_layout(template="simple_white", height=340, margin={"t": 20, "b": 50, "l": 60, "r": 20})
     return figure
 

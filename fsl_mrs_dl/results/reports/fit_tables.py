@@ -6,21 +6,17 @@ import html
 
 import numpy as np
 
-from ...core.errors import spelled
-from ...fitting.artefacts import option_spelling
 from ...fitting.in_vivo.result import InVivoFit
 from ...fitting.quantification import Quantification
-from ...preproc.denoise import warning_of
-from ..doubts import why_unusable
 from ..figures import sd_labels
 from ..fit_results import FitResults
 from ..layout import MOSTLY_PRIOR, OOD_LIMIT
 
-__all__ = ["concentrations_table", "entries_table", "model_entries", "settings_table", "values_of", "warning_entries"]
+__all__ = ["concentrations_table", "entries_table", "model_entries", "settings_table", "values_of"]
 
 
 def settings_table(results: FitResults, row: int) -> str:
-    """Return the table of the model, the fit's quality and the nuisance parameters, HTML."""
+    """Return the table of the model, how good the fit is, and the nuisance parameters, HTML."""
     fit, model = results.fit, results.fit.model
     blocks = {name: fit.block(name)[row] for name in model.sizes}
     shift = -blocks["eps"] / (2 * np.pi)
@@ -33,7 +29,6 @@ def settings_table(results: FitResults, row: int) -> str:
                 f" initial values {fit.init}"
             ),
         ),
-        ("Verdict", results.verdict_words(row)),
         (
             "Residual over noise",
             (
@@ -53,7 +48,7 @@ def settings_table(results: FitResults, row: int) -> str:
     if "sigma" in blocks:
         width = 2.355 * blocks["sigma"] * np.sqrt(2) / (2 * np.pi)
         entries.append(("Gaussian width added", ", ".join(f"{value:.2f}" for value in width) + " Hz"))
-    return entries_table([*warning_entries(results, row), *entries, *_water_entry(fit)])
+    return entries_table([*entries, *_water_entry(fit)])
 
 
 def _phase_text(fit: Quantification, phi0: float, phi1: float) -> str:
@@ -79,20 +74,6 @@ def model_entries(results: FitResults) -> list[tuple[str, str]]:
         about = f"{model.name}, {model.n_groups} metabolite group{'s' if model.n_groups > 1 else ''}"
     window = f"{model.ppmlim[0]:g} to {model.ppmlim[1]:g} ppm" if model.ppmlim else "all frequencies"
     return [("Model", f"{about}, baseline {model.baseline}"), ("Window", window)]
-
-
-def warning_entries(results: FitResults, row: int | None) -> list[tuple[str, str]]:
-    """Return the warnings about data and fit, and those about one spectrum unless ``row`` is None."""
-    texts = [results.fit.network_note] if results.fit.network_note else []
-    artefacts = [*results.artefacts_before, *(() if row is None else results.artefacts.get(row, ()))]
-    texts += [spelled(remark, option_spelling) for remark in results.remarks]
-    texts += [artefact.text(option_spelling) for artefact in reversed(artefacts)]
-    fit = results.fit
-    if row is not None and fit.fitted[row] and not fit.usable[row]:
-        texts.append(f"Not usable: {why_unusable(fit, row)}.")
-    denoised = "" if results.data is None else warning_of(results.data.header)
-    texts += [f"The data file {denoised}."] if denoised else []
-    return [("Warning", text) for text in texts]
 
 
 def entries_table(entries: list[tuple[str, str]]) -> str:
@@ -140,8 +121,9 @@ def concentrations_table(results: FitResults, row: int) -> str:
     conc, sd = (values[row] for values in results.concentrations)
     value, value_sd, label = values_of(results, row)
     snr, width = (values[row] for values in results.quality)
-    is_ratio, notes = label.startswith("ratio"), [f"Estimate: {_ESTIMATES[results.estimate]}."]
-    heads = ["Metabolite", html.escape(label), "SD", "raw", "raw SD", "%SD"]
+    is_ratio, notes = label.startswith("ratio"), [f"Estimate: {_ESTIMATES[results.estimate]}.", _errors_note(results)]
+    limits = _limit_cells(results, row) if is_ratio == (results.reference is not None) else []
+    heads = ["Metabolite", html.escape(label), "SD", *["95 % interval"] * bool(limits), "raw", "raw SD", "%SD"]
     more: list[list[str]] = [[] for _ in results.names]
     others = (_share_cells(results, row), _posterior_cells(results, row, is_ratio))
     for names, of_each in (*others, _network_cells(results, row, is_ratio)):
@@ -164,6 +146,7 @@ def concentrations_table(results: FitResults, row: int) -> str:
             html.escape(name) + " *" * weak,
             f"{value[i]:.3f}",
             f"{value_sd[i]:.3f}",
+            *limits[i : i + 1],
             f"{conc[i]:.4g}",
             f"{sd[i]:.2g}",
         ]
@@ -174,6 +157,28 @@ def concentrations_table(results: FitResults, row: int) -> str:
         lines.append(f"<tr{grey}>{line}</tr>")
     head = "".join(f"<th>{text}</th>" for text in [*heads, "SNR", "FWHM (Hz)"])
     return f'<p class="note">{" ".join(notes)}</p><table><tr>{head}</tr>{"".join(lines)}</table>'
+
+
+def _errors_note(results: FitResults) -> str:
+    """Return what SDs and intervals of the table are."""
+    if results.estimate == "network":
+        several = len(results.fit.networks or ()) > 1
+        return f"SD is {'the spread of the answers of networks' if several else 'not known of one network'}."
+    kind = "confidence" if results.estimate == "ml" else "credible"
+    interval = "" if results.intervals is None else f" 95 % is the {kind} interval of the value beside it."
+    return f"SD is one standard deviation, as are the error bars of the figure; %SD is that of the raw value.{interval}"
+
+
+def _limit_cells(results: FitResults, row: int) -> list[str]:
+    """Return the cells of the 95 % intervals of a spectrum; empty where they are not known."""
+    if results.intervals is None:
+        return []
+    low, high = (limit[row] for limit in results.intervals)
+    return [f'<span class="range">{_short(a)} to {_short(b)}</span>' for a, b in zip(low, high)]
+
+
+def _short(value: float) -> str:
+    return f"{value:.3f}" if np.isfinite(value) else "-"
 
 
 def _share_cells(results: FitResults, row: int) -> tuple[list[str], list[list[str]]]:

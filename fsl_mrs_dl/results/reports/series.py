@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -14,10 +15,18 @@ from ..series import Series, Tracked, range_of_values, spread_rows
 from ..series_figure import limits_of, verdict_groups
 from .absolute import absolute_section
 from .edited import edited_section
-from .fit_figures import correlation_figure, figure_html, of_condition, spectrum_figure
-from .fit_tables import concentrations_table, entries_table, model_entries, settings_table, warning_entries
+from .fit_figures import (
+    LINES_NOTE,
+    correlation_figure,
+    correlation_section,
+    figure_html,
+    of_condition,
+    spectrum_figure,
+)
+from .fit_tables import concentrations_table, entries_table, model_entries, settings_table
+from .verdict import series_verdict, spectrum_verdict
 
-__all__ = ["series_body", "with_slider"]
+__all__ = ["ReportParts", "series_parts", "with_slider"]
 
 _MOST_DRAWN = 64
 _MOST_EDITED = 4  # sets whose conditions are drawn
@@ -26,44 +35,59 @@ _COLUMNS = 3
 _DIGITS = {"SNR": ".1f", "FWHM": ".1f", "residual / noise": ".2f", "unexplained": ".1f"}
 
 
-def series_body(results: FitResults, sections: str, picture: str) -> tuple[str, str]:
-    """Return the end of the heading and the parts of the report of a series, HTML.
+@dataclass(frozen=True)
+class ReportParts:
+    """Parts of a report, HTML.
+
+    Attributes
+    ----------
+    about : str
+        End of the heading.
+    verdict, results, fit, correlations : str
+        Verdict with its reasons; figures and tables of what was found; the model and how good the fit is; correlations.
+    """
+
+    about: str
+    verdict: str
+    results: str
+    fit: str
+    correlations: str
+
+
+def series_parts(results: FitResults, picture: str) -> ReportParts:
+    """Return the parts of the report of a series.
 
     Parameters
     ----------
     results : FitResults
         Those of which ``is_series`` holds.
-    sections : str
-        Further parts that stand before the figures.
     picture : str
         Section with the voxel on a structural image.
     """
     series, drawn, n = Series(results), spread_rows(results, _MOST_DRAWN), len(results.fit.params)
     values = range_of_values(results)
-    about = f": {n} spectra{f' ({html.escape(values)})' if values else ''}"
     n_fitted = int(results.fit.fitted.sum())
     some = "" if len(drawn) == n_fitted else f" {len(drawn)} of {n_fitted} spectra are shown here, evenly spread;"
     some += " all are in the tables (uncertainty.csv, summary.csv)." if some else ""
     titles = [series.titles[row] for row in drawn]
     spectra = with_slider([spectrum_figure(results, row) for row in drawn], titles)
     correlations = with_slider([correlation_figure(results, row) for row in drawn], titles)
-    return (
-        about,
-        f"""{entries_table(_entries(results, series))}
-{sections}
-<h2>Along the series</h2>
-<p class="note">Metabolites that are determined best, with one SD. Colours are those of the verdict: green good, amber
-doubtful, red not usable; grey where the SD is above half of the estimate.</p>
+    return ReportParts(
+        about=f": {n} spectra{f' ({html.escape(values)})' if values else ''}",
+        verdict=series_verdict(results, series),
+        results=f"""<h2>Along the series</h2>
+<p class="note">Metabolites that are determined best; bars are one SD. Colours are those of the verdict: green good,
+amber doubtful, red not usable; grey where the SD is above half of the estimate.</p>
 {figure_html(_along(results, series), with_library=True)}
 <h2>Quality</h2>{_note(some)}{_quality_table(series, drawn)}
 {_edited(results, series)}
 <h2>Spectra and fits{of_condition(results)}</h2>
-<p class="note">The slider chooses the spectrum; each is on a scale of its own. Click the legend to show or hide a line;
-every metabolite has one.{some}</p>{figure_html(spectra)}
+<p class="note">The slider chooses the spectrum; each is on a scale of its own. {LINES_NOTE}{some}</p>
+{figure_html(spectra)}
 <h2>Concentrations</h2><p class="note">Click a spectrum for its table.{some}</p>{_details(results, series, drawn)}
-{picture}
-<h2>Correlation of the estimates</h2>
-<p class="note">Near -1: only the sum of the two metabolites is well determined.</p>{figure_html(correlations)}""",
+{picture}""",
+        fit=entries_table(_entries(results, series)),
+        correlations=correlation_section(figure_html(correlations)),
     )
 
 
@@ -74,27 +98,15 @@ def _note(text: str) -> str:
 def _entries(results: FitResults, series: Series) -> list[tuple[str, str]]:
     """Return names and texts of the model, and of how good the fits are."""
     fit, rows = results.fit, np.flatnonzero(results.fit.fitted)
-    counts = np.bincount(results.verdict[rows], minlength=len(VERDICTS))
-    kinds: dict[str, list[str]] = {}
-    for row, artefacts in results.artefacts.items():
-        for kind in dict.fromkeys(artefact.kind for artefact in artefacts):
-            kinds.setdefault(kind, []).append(series.titles[row])
-    warnings = [
-        ("Warning", f"{kind} in {len(titles)} of {len(results.artefacts)} spectra: {_listed(titles)}")
-        for kind, titles in kinds.items()
-    ]
     ood = rows[fit.ood[rows] > OOD_LIMIT]
     assumed = [fit.assumptions(row) for row in rows]
     return [
-        *warning_entries(results, None),
-        *warnings,
         *model_entries(results),
         (
             "Fits",
             f"{int(fit.converged[rows].sum())} of {len(fit.params)} converged; initial values {fit.init}"
             + f"; {len(fit.params) - len(rows)} could not be fitted" * bool(len(rows) < len(fit.params)),
         ),
-        ("Verdicts", ", ".join(f"{count} {word}" for count, word in zip(counts, VERDICTS) if count)),
         (
             "Residual over noise",
             f"median {np.nanmedian(fit.misfit[rows]):.2f}, {np.nanmin(fit.misfit[rows]):.2f} to"
@@ -223,7 +235,7 @@ def _details(results: FitResults, series: Series, drawn: np.ndarray) -> str:
     parts = []
     for row in drawn:
         title = f"{series.titles[row]}: fit {VERDICTS[results.verdict[row]]}"
-        tables = [settings_table(results, row), concentrations_table(results, row)]
+        tables = [spectrum_verdict(results, row), settings_table(results, row), concentrations_table(results, row)]
         tables.append(absolute_section(results.absolute, row))
         parts.append(f"<details><summary>{html.escape(title)}</summary>{''.join(tables)}</details>")
     return f'<div class="scroll">{"".join(parts)}</div>'
