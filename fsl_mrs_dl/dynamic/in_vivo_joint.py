@@ -46,7 +46,7 @@ _CHUNK = 16  # spectra whose derivatives are held at once
 _LEAST = 1e-6  # of the largest amplitude, that counts as zero
 _LEAST_WIDTH = 1e-3  # 1/s
 _LEAST_WEIGHT = 0.01  # of a baseline that takes part in the average
-_SHARED = ("own_shift", "own_width", "q", "shape")
+_SHARED = ("own_shift", "own_width", "pattern_width", "q", "shape")
 _COMMON = {"gamma": "gamma", "sigma": "variance", "eps": "shift", "Phi_0": "phi0", "Phi_1": "phi1"}
 """FSL-MRS's names of parameters that all lines have in common, and the in-vivo model's."""
 

@@ -4,9 +4,10 @@
     t^2) } g(t) = exp((2 pi i s - gamma) t - sigma^2 t^2),   h(t) = 1 + sum_k a_k (exp(2 pi i f_k t) - 1)
 
 Every line has an amplitude A, a shift d (Hz) and a damping w (1/s, metabolites and lipids) or a log width q
-(macromolecules) of its own; s, gamma, sigma^2, the phases and the line shape h are common to all.  Every parameter has
-a Gaussian prior, so that a spectrum decides no more of them than it can.  The parts are LCModel's (Provencher,
-doi 10.1002/mrm.1910300604), as log amplitudes and with the covariance of all of them kept.
+(macromolecules) of its own; s, gamma, sigma^2, the phases and the line shape h are common to all.  A measured pattern
+of macromolecules has one damping w, which may be negative, because it was measured with a line width of its own.  Every
+parameter has a Gaussian prior, so that a spectrum decides no more of them than it can.  The parts are LCModel's
+(Provencher, doi 10.1002/mrm.1910300604), as log amplitudes and with the covariance of all of them kept.
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ from .in_vivo_components import Components, priors_table
 from .progression import progression
 
 __all__ = ["InVivoModel", "make_in_vivo_model"]
+
+_DETAILS = ("q", "phi1", "own_shift", "own_width", "pattern_width", "shape")
 
 
 @dataclass(frozen=True)
@@ -82,7 +85,7 @@ class InVivoModel:
     @property
     def details(self) -> torch.Tensor:
         """Indices of parameters of single lines and of the line shape, which the first steps of a fit leave alone."""
-        names = [name for name in ("q", "phi1", "own_shift", "own_width", "shape") if name in self.slices]
+        names = [name for name in _DETAILS if name in self.slices]
         return torch.cat([torch.arange(self.slices[name].start, self.slices[name].stop) for name in names])
 
     def _spectrum(self, fid: torch.Tensor) -> torch.Tensor:
@@ -118,6 +121,8 @@ class InVivoModel:
         slope.imag = 2 * torch.pi * (x[:, s["own_shift"]] + x[:, s["shift"]])
         slope.real = -(torch.exp(x[:, s["gamma"]]) - self.least_gamma).expand(-1, self.n_components)
         slope.real[:, : self.n_linear] -= x[:, s["own_width"]]
+        if "pattern_width" in s:
+            slope.real[:, self.n_linear :] -= x[:, s["pattern_width"]]
         signal = basis * progression(slope * time[0], slope * (time[1] - time[0]), len(time)) * amplitude[..., None]
         common = torch.exp(-torch.exp(x[:, s["variance"]]) * time**2)
         if water is not None:
@@ -160,6 +165,8 @@ class InVivoModel:
         out[:, s["log_amp"]] = height.real
         out[:, s["own_shift"]] = 2 * torch.pi * by_time.imag
         out[:, s["own_width"]] = -by_time[:, :n_lin].real
+        if "pattern_width" in s:
+            out[:, s["pattern_width"]] = -by_time[:, n_lin:].real.sum(-1, keepdim=True)
         out[:, s["shift"]] = 2 * torch.pi * by_time.imag.sum(-1, keepdim=True)
         turn = -(spectra.conj() * weighted).imag
         out[:, s["phi0"]] = turn.sum(-1, keepdim=True)
@@ -228,6 +235,8 @@ class InVivoModel:
         out[:, s["log_amp"]] = columns
         out[:, s["own_shift"]] = 2j * torch.pi * by_time
         out[:, s["own_width"]] = -by_time[:, :n_lin]
+        if "pattern_width" in s:
+            out[:, s["pattern_width"]] = -by_time[:, n_lin:].sum(1, keepdim=True)
         out[:, s["shift"]] = 2j * torch.pi * all_time[:, None]
         out[:, s["phi0"]] = -1j * model[:, None]
         out[:, s["phi1"]] = (-1j * model * (self.hz - self.pivot))[:, None]
@@ -270,6 +279,7 @@ def make_in_vivo_model(
     sizes = {"log_amp": n, "scale": 1, "mm_scale": 1, "shift": 1, "phi0": 1, "phi1": 1, "gamma": 1, "variance": 1}
     sizes |= {"q": n_q} if n_q else {}
     sizes |= {"own_shift": n, "own_width": components.n_linear}
+    sizes |= {"pattern_width": 1} if components.n_linear < n and not n_q else {}
     sizes |= {"shape": len(shape_hz)} if line_shape else {}
     slices, start = {}, 0
     for name, size in sizes.items():
@@ -326,6 +336,7 @@ def _prior(components: Components, slices: dict[str, slice], size: int, shape_hz
         "q": (0.0, table["macromolecules"]["width_log_sd"]),
         "own_shift": (0.0, components.shift_sd_hz),
         "own_width": (0.0, components.width_sd[: components.n_linear]),
+        "pattern_width": (0.0, table["own_pattern"]["width_per_s"]),
         "shape": (0.0, shape_sd * np.exp(-((shape_hz / field) ** 2) / (2 * shape["decay_hz_3t"] ** 2))),
     }
     for name, (centre, sd) in single.items():

@@ -108,6 +108,7 @@ class InVivoSignals:
         time, n = self.axes.time(), len(self.names)
         damping = np.full(n, np.exp(self.block(x, "gamma")[0]) - self.least_gamma)
         damping[: self.n_linear] += self.block(x, "own_width")
+        damping[self.n_linear :] += self.block(x, "pattern_width").sum()  # none for lines of the table
         hz = self.block(x, "own_shift") + self.block(x, "shift")
         variance = np.zeros(n)
         log_width = self.block(x, "q")

@@ -126,6 +126,8 @@ def _groups(model: InVivoModel) -> list[_Group]:
             groups.append(_Group(f"{kind}_shift", eye[s["own_shift"]][index], False))
     metabolites = torch.as_tensor(np.flatnonzero(kinds[: model.n_linear] == "metabolite"))
     groups.append(_Group("metabolite_width", eye[s["own_width"]][metabolites], False))
+    if "pattern_width" in s:
+        groups.append(_Group("pattern_width", eye[s["pattern_width"]], True))
     if "shape" in s:
         groups.append(_Group("shape", eye[s["shape"]], False))
     return groups

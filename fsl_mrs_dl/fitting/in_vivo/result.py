@@ -137,6 +137,7 @@ def parameter_names(model: InVivoModel) -> list[str]:
     macromolecules = components.names[components.n_linear :]
     out += [f"log_amplitude_{name}" for name in macromolecules]
     out += [f"log_width_{name}" for name in macromolecules] if "q" in s else []
+    out += ["damping_per_s_MM"] if "pattern_width" in s else []
     if "shape" in s:
         out += [f"line_shape_{hz:+.3g}_hz" for hz in model.shape_hz.tolist()]
     return [*out, "baseline_dimension"]
@@ -312,7 +313,7 @@ class InVivoFit(Quantification):
         s, n_linear = self.fitted_model.slices, self.fitted_model.n_linear
         parts = [conc, *(values[:, s[name]] for name in ("shift", "phi0", "phi1", "gamma", "variance"))]
         parts += [values[:, s["own_shift"]], values[:, s["own_width"]], values[:, s["log_amp"]][:, n_linear:]]
-        parts += [values[:, s[name]] for name in ("q", "shape") if name in s]
+        parts += [values[:, s[name]] for name in ("q", "pattern_width", "shape") if name in s]
         return np.concatenate([*parts, last[:, None]], 1)
 
     def parameter_values(self) -> np.ndarray:

@@ -22,9 +22,18 @@ from fsl_mrs_dl.physics.smooth_baseline import make_smooth_baseline
 LIMITS = (0.2, 4.2)
 
 
-@pytest.fixture(scope="module")
-def model(sim_basis):
-    components = build_components(sim_basis.fids, sim_basis.names, sim_basis.axes, te_s=0.035, tr_s=2.0)
+def measured_pattern(axes):
+    """Macromolecules as a metabolite-nulled scan gives them: four broad lines."""
+    lines = [np.exp((2j * np.pi * axes.ppm_to_hz(ppm) - 80) * axes.time()) for ppm in (0.9, 1.4, 2.05, 3.0)]
+    return np.array([1.0, 0.8, 1.2, 0.5]) @ np.stack(lines)
+
+
+@pytest.fixture(scope="module", params=["lines of the table", "a measured pattern"])
+def model(request, sim_basis):
+    fids, names = sim_basis.fids, sim_basis.names
+    if request.param == "a measured pattern":
+        fids, names = np.vstack([fids, measured_pattern(sim_basis.axes)]), (*names, "mm")
+    components = build_components(fids, names, sim_basis.axes, te_s=0.035, tr_s=2.0)
     return make_in_vivo_model(components, make_window(sim_basis.axes, LIMITS))
 
 
