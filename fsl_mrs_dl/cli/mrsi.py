@@ -123,7 +123,7 @@ def run(args) -> None:
     from ..mrsi import run as run_module
     from ..mrsi.job import VolumeOptions
     from ..preproc import denoise
-    from .tables import artefact_notes
+    from .tables import artefact_notes, water_note
 
     begun = time.perf_counter()
     inputs = (args.data, *given_files(args))
@@ -184,6 +184,8 @@ def run(args) -> None:
     baseline = "" if in_vivo else ", baseline (--baseline 'spline, moderate')"
     advice = f"Most are: check basis set (sequence, echo time), macromolecules (--mm){baseline} and --mask."
     print(assemble.summary(job, values, advice))
+    if job.scaling is not None and job.scaling.tissue is None:
+        print(water_note())
     if pilot is not None:
         print("".join(f"{line}\n" for line in artefact_notes(pilot, n)), end="")
     print(
