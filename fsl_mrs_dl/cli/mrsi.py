@@ -183,12 +183,19 @@ def run(args) -> None:
     assemble.finish(job)
     baseline = "" if in_vivo else ", baseline (--baseline 'spline, moderate')"
     advice = f"Most are: check basis set (sequence, echo time), macromolecules (--mm){baseline} and --mask."
-    print(assemble.summary(job, values, advice))
+    print("\n".join([assemble.summary(job, values, advice), *_water_notes(job)]))
     if pilot is not None:
         print("".join(f"{line}\n" for line in artefact_notes(pilot, n)), end="")
     print(
         f"{assemble.duration(begun, n_remaining)}\nWritten: {args.output}/ ('fsl_mrs_dl view {args.output}' shows it)"
     )
+
+
+def _water_notes(job) -> list[str]:
+    """Return what the mark of mM means where tissue fractions were not given; nothing where they were."""
+    from .tables import water_note
+
+    return [water_note()] * (job.scaling is not None and job.scaling.tissue is None)
 
 
 def _notes_on_model(job) -> list[str]:

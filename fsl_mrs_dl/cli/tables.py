@@ -23,6 +23,7 @@ __all__ = [
     "short_text",
     "text_table",
     "verdict_line",
+    "water_note",
 ]
 
 
@@ -95,7 +96,9 @@ def _concentration_lines(results: FitResults) -> list[str]:
         columns.append((f"/{results.reference_name}", 12, "11.3f", median(results.ratios[0])))
         columns.append(("SD", 8, "7.3g", median(results.ratios[1])))
     if results.absolute is not None:
-        columns.append(("mM", 9, "8.3f", median(results.absolute.molarity)))
+        columns.append(
+            (f"mM{layout.WATER_MARK * results.absolute.as_water_alone}", 9, "8.3f", median(results.absolute.molarity))
+        )
         columns.append(("SD", 8, "7.2g", median(results.absolute.sd["molarity"])))
     for title, estimate, computed in (
         ("posterior", "posterior_mean", fit.posterior is not None),
@@ -172,9 +175,19 @@ def _estimate_notes(results: FitResults) -> list[str]:
         )
         notes.append(f"{MACROMOLECULES}: {unit}.")
     if results.absolute is not None:
+        if results.absolute.as_water_alone:
+            notes.append(water_note())
         notes += [f"Absolute concentrations: {spelled(' '.join(results.absolute.assumptions), option_spelling)}"]
     of_model = [getattr(fit, name, "") for name in ("places_note", "water_note")]
     return notes + [note for note in (*of_model, fit.network_note) if note]
+
+
+def water_note() -> str:
+    """Return what the mark of concentrations in mM without tissue fractions means, and the remedy."""
+    return (
+        f"{layout.WATER_MARK.strip()} as in a voxel of water alone, for want of tissue fractions: give them by"
+        " --tissue_frac, three numbers (white, grey, CSF) or a segmentation."
+    )
 
 
 def _quality_notes(results: FitResults) -> list[str]:

@@ -32,6 +32,7 @@ __all__ = [
     "IN_VIVO_LOG_SD",
     "SOURCES",
     "UNITS",
+    "WATER_ALONE",
     "AbsoluteConcentrations",
     "WaterScaling",
     "absolute_concentrations",
@@ -40,6 +41,12 @@ __all__ = [
 
 UNITS = ("molality", "molarity")
 """Kinds of absolute concentrations, in mmol/kg and mM, in FSL-MRS's order."""
+
+WATER_ALONE = (
+    "tissue fractions were not given: mM are as in a voxel of water alone, without the lower content of water of tissue"
+    f" ({WATER_DENSITY['WM']:.0%} in white, {WATER_DENSITY['GM']:.0%} in grey matter) and without a share of CSF"
+)
+"""What concentrations in mM are without tissue fractions."""
 
 SOURCES = ("fit", "model", "water fit", "tissue fractions", "water relaxation", "metabolite relaxation")
 """Sources of error of the budget; 'model' is what all amplitudes of the in-vivo model have in common."""
@@ -206,8 +213,8 @@ class WaterScaling:
             out.append(f"The water reference has {of_water}, and is corrected for these.")
         if self.tissue is None:
             out.append(
-                "No tissue fractions: pure water is assumed, half of it with the T1 and T2 of grey and half of white"
-                " matter, and no CSF; this is in no SD (`tissue_frac`)."
+                f"{WATER_ALONE[:1].upper()}{WATER_ALONE[1:]}. Half of this water has the T1 and T2 of grey and half"
+                " those of white matter; this is in no SD (`tissue_frac`)."
             )
         else:
             tissue = self.tissue
@@ -275,6 +282,16 @@ class AbsoluteConcentrations:
             " reference (`h2o`) may be water-suppressed or inverted, or have another gain, number of averages or"
             " combination of coils than the spectra."
         ]
+
+    @property
+    def as_water_alone(self) -> bool:
+        """Whether concentrations are those of a voxel of water alone, as tissue fractions were not given."""
+        return self.scaling.tissue is None
+
+    @property
+    def voxel(self) -> str:
+        """What the voxel was taken for, as tables name it."""
+        return "water alone" if self.as_water_alone else "tissue"
 
     @property
     def molality(self) -> np.ndarray:

@@ -205,7 +205,8 @@ def summary(job: Job, values: dict[str, np.ndarray], advice: str = "") -> str:
         good = failed == 0
         which = f", none of them usable; medians over {int(good.sum())} that converged:"
     lines = [f"{n_fitted} of {len(failed)} voxels fitted{which}"]
-    lines += _medians(values, good, "/" + "+".join(job.options.internal_ref))
+    alone = job.scaling is not None and job.scaling.tissue is None
+    lines += _medians(values, good, "/" + "+".join(job.options.internal_ref), layout.WATER_MARK * alone)
     for value in (1, 2, 3):
         if (failed == value).any():
             lines.append(
@@ -234,8 +235,8 @@ def summary(job: Job, values: dict[str, np.ndarray], advice: str = "") -> str:
     return "\n".join(lines)
 
 
-def _medians(values: dict[str, np.ndarray], good: np.ndarray, reference: str) -> list[str]:
-    """Return a table of the medians over some voxels, a line for each metabolite."""
+def _medians(values: dict[str, np.ndarray], good: np.ndarray, reference: str, mark: str = "") -> list[str]:
+    """Return a table of the medians over some voxels, a line for each metabolite; ``mark`` stands behind mM."""
 
     def median(numbers: np.ndarray) -> float:
         return float(np.nanmedian(numbers)) if np.isfinite(numbers).any() else np.nan
@@ -244,7 +245,7 @@ def _medians(values: dict[str, np.ndarray], good: np.ndarray, reference: str) ->
     head = f"{'Metab':<10}{'conc':>10}{'%SD':>6}"
     molarity = values.get("conc-molarity")
     head += "" if ratio is None else f"{reference:>12}"
-    head += "" if molarity is None else f"{'mM':>9}"
+    head += "" if molarity is None else f"{f'mM{mark}':>9}"
     head += "" if pull is None else "  mostly prior"
     lines = [head, "-" * len(head)]
     for column, name in enumerate(values["names"]):

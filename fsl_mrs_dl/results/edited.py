@@ -41,7 +41,8 @@ def edited_table(results: FitResults) -> pd.DataFrame:
     ``name`` is Osprey's name, and so are quantities where it has them: ``tCr`` the ratio to total creatine, over water
     ``rawWaterScaled`` (pure water), ``CSFWaterScaled`` (that over the share of tissue), ``TissCorrWaterScaled`` (water
     and its relaxation in each tissue; molality) and ``AlphaCorrWaterScaled`` (that with half as much GABA in white as
-    in grey matter), in mmol/kg, and ``molarity`` in mM.  ``usable`` and ``verdict`` are those of the fit of the set.
+    in grey matter), in mmol/kg, and ``molarity`` in mM.  ``usable`` and ``verdict`` are those of the fit of the set,
+    ``molarity_of`` is what the voxel was taken for: 'tissue', or 'water alone' where tissue fractions were not given.
     """
     numbers = {_usual_name(name): number for number, name in enumerate(results.names)}
     quantities, rows = list(_quantities(results)), []
@@ -55,6 +56,8 @@ def edited_table(results: FitResults) -> pd.DataFrame:
     frame = pd.DataFrame(rows, columns=["set", "Metab", "name", "quantity", "unit", "value", "sd"])
     of_set = frame["set"].to_numpy(int)
     frame["usable"], frame["verdict"] = results.fit.usable[of_set], np.array(VERDICTS)[results.verdict[of_set]]
+    if results.absolute is not None:
+        frame["molarity_of"] = np.where(frame["quantity"] == "molarity", results.absolute.voxel, "")
     return frame.drop(columns=["set"] if len(results.fit.params) == 1 else [])
 
 
@@ -157,7 +160,10 @@ def edited_text(results: FitResults, edited: EditedFit) -> list[str]:
         value, sd = (
             np.nanmedian(one[rows, column]) for one in (results.absolute.molarity, results.absolute.sd["molarity"])
         )
-        lines.append(f"Over water: GABA+ {value:.3f} +- {sd:.3f} mM (edited.csv has mmol/kg with other corrections).")
+        alone = ", as in a voxel of water alone" * results.absolute.as_water_alone
+        lines.append(
+            f"Over water: GABA+ {value:.3f} +- {sd:.3f} mM{alone} (edited.csv has mmol/kg with other corrections)."
+        )
     return lines
 
 

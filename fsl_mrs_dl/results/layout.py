@@ -27,8 +27,12 @@ __all__ = [
     "NOISE",
     "MOSTLY_PRIOR",
     "OOD_LIMIT",
+    "WATER_MARK",
     "WIDE",
 ]
+
+WATER_MARK = " (w)"
+"""Behind mM of tables where tissue fractions were not given."""
 
 IN_VIVO_BASELINE = "in-vivo: a Gaussian process"
 """Word in options.txt for the baseline of the in-vivo model, which is none of FSL-MRS's."""

@@ -110,6 +110,8 @@ def uncertainty_table(results: FitResults) -> pd.DataFrame:
     """Return uncertainty.csv: every estimate with its intervals, a line per spectrum and metabolite or sum."""
     columns = metabolite_columns(results)
     columns |= {name: np.repeat(values, len(results.names)) for name, values in spectrum_columns(results.fit).items()}
+    if results.absolute is not None:
+        columns["molarity_of"] = np.full(results.concentrations[0].shape, results.absolute.voxel)
     return _long(results, columns, "Metab", results.names)
 
 

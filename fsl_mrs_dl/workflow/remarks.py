@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from ..concentrations.scaling import WATER_ALONE
 from .collect import QUANTITIES, RAW, SessionResult, same_data
 from .effect import FEWEST
 
@@ -95,6 +96,7 @@ def study_remarks(results: Sequence[SessionResult], tidy: pd.DataFrame, quantity
         *_ungrouped(included),
         *_small(included),
         *_quantity(included, tidy, quantity, asked),
+        *_water_alone(included, quantity),
         *_doubtful(included),
     ]
 
@@ -267,6 +269,18 @@ def _quantity(included: Sequence[SessionResult], tidy: pd.DataFrame, quantity: s
     if without:
         out.append(_without(included, without, quantity, [one for one in names if fitted == having.get(one)]))
     return out
+
+
+def _water_alone(included: Sequence[SessionResult], quantity: str) -> list[str]:
+    """Return a remark on sessions whose concentrations in mM are those of a voxel of water alone."""
+    alone = [one.session.name for one in included if one.run.get("molarity_of") == "water alone"]
+    if quantity not in _ABSOLUTE or not alone:
+        return []
+    mixed = ", and not comparable with those of the others" if len(alone) < len(included) else ""
+    return [
+        f"Of {len(alone)} of {len(included)} included sessions {WATER_ALONE}{mixed}: {_listed(alone)}. Give"
+        " segmentations (columns segmentation, or white, grey and csf of a table; `derivatives`), or `tissue_frac`."
+    ]
 
 
 def _why(lacking: Sequence[SessionResult]) -> str:

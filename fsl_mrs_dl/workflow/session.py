@@ -372,7 +372,9 @@ def _quantified(
             spelled(one, option_spelling).removeprefix("No absolute concentrations: ").rstrip(".") for one in reasons
         ]
         return results, Step(name, False, f"none, {'; '.join(why) or 'there is no water reference'}"), []
-    fractions = "tissue fractions given" if scaling.tissue is not None else "no tissue fractions, pure water is assumed"
+    fractions = "tissue fractions given"
+    if absolute.as_water_alone:
+        fractions = "tissue fractions were not given, as in a voxel of water alone"
     return replace(results, absolute=absolute), Step(name, True, f"scaled by water; {fractions}"), absolute.remarks
 
 
@@ -505,6 +507,7 @@ def _record(session: Session, summary: SessionSummary, fitted: FittedData, warni
         "quality": quality_of(summary.results, summary.processed),
         "fid_scale": float(summary.results.fit.fid_scale),
         "units": _unit(summary.results),
+        "molarity_of": None if summary.results.absolute is None else summary.results.absolute.voxel,
         "warnings": [*warnings, *artefact_warnings(summary.results)],
         "field_t": None if gamma != gamma else round(data.spec_freq_mhz / gamma, 3),
         "te_ms": te_s and 1e3 * te_s,

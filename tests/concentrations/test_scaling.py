@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from fsl_mrs_dl.cli.tables import text_table
 from fsl_mrs_dl.concentrations.relaxation import Relaxation, read_times
 from fsl_mrs_dl.concentrations.scaling import SOURCES, UNITS, WaterScaling, absolute_concentrations
 from fsl_mrs_dl.concentrations.tissue import TissueFractions
@@ -26,6 +27,8 @@ from fsl_mrs_dl.io.basis import Basis
 from fsl_mrs_dl.physics.signal_model import SignalModel
 from fsl_mrs_dl.results import tables
 from fsl_mrs_dl.results.fit_results import FitResults
+from fsl_mrs_dl.results.reports.absolute import absolute_section
+from fsl_mrs_dl.results.tables import uncertainty_table
 
 AXES = Axes(1024, 1 / 2000, 123.2)
 SCALING = WaterScaling(0.035, 2.0, tissue=TissueFractions.from_values(0.4, 0.5, 0.1))
@@ -106,7 +109,27 @@ def test_scaling_is_that_of_fsl_mrs(scan):
     pure, _ = absolute_concentrations(fit, water, scaling)
     np.testing.assert_allclose(pure.molarity[0][some] / fit.conc[0][some], FSL_MRS["without"], rtol=2e-3)
     np.testing.assert_allclose(pure.molality, pure.molarity)
-    assert any("No tissue fractions" in text for text in pure.assumptions)
+    assert any(
+        "Tissue fractions were not given: mM are as in a voxel of water alone" in text for text in pure.assumptions
+    )
+
+
+def test_concentrations_of_a_voxel_of_water_alone_are_marked(scan):
+    """Without tissue fractions mM had no mark in any table."""
+    fit, water, scaling = scan
+    results = FitResults(fit, None)
+    sums = {"sums": results.sums}
+    pure, _ = absolute_concentrations(fit, water, scaling, **sums)
+    tissue = TissueFractions.from_values(0.4, 0.5, 0.1)
+    given, _ = absolute_concentrations(fit, water, replace(scaling, tissue=tissue), **sums)
+    for absolute, alone in ((pure, True), (given, False)):
+        text = text_table(replace(results, absolute=absolute))
+        assert ("mM (w)" in text.splitlines()[0]) == ("(w) as in a voxel of water alone" in text) == alone
+        assert ("give them by --tissue_frac" in text) == alone
+        table = uncertainty_table(replace(results, absolute=absolute))
+        assert set(table["molarity_of"]) == {"water alone" if alone else "tissue"}
+        assert ("mM, as in water alone" in absolute_section(absolute, 0)) == alone
+    assert "molarity_of" not in uncertainty_table(results)
 
 
 @pytest.mark.with_fsl_mrs
@@ -285,8 +308,8 @@ def test_what_is_missing_is_said_with_its_remedy(sim_basis):
     fids, water, _ = spectra_of(sim_basis, 1e-4, 10.0)
     fit = quantify(fids, sim_basis, AXES, FitOptions(baseline="off", init="classical"))
     absolute, reasons = absolute_concentrations(fit, None, WaterScaling())
-    assert absolute is None and len(reasons) == 3
-    for reason, option in zip(reasons, ("`h2o`", "`TE` in ms", "`TR` in s")):
+    assert absolute is None and len(reasons) == 2
+    for reason, option in zip(reasons, ("`h2o`", "`TE` in ms and `TR` in s")):
         assert reason.startswith("No absolute concentrations: ") and option in reason
     other = sim_basis.select(["Glu", "Ins", "GPC"], None)
     without = quantify(fids, other, AXES, FitOptions(baseline="off", init="classical"))

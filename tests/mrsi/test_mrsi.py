@@ -396,7 +396,7 @@ def test_medians_of_a_volume_are_those_of_usable_fits():
         "raw-concentrations": np.array([[2.0], [4.0], [90.0], [70.0]]),
         "sd": np.full((4, 1), 5.0),
     }
-    job = SimpleNamespace(options=SimpleNamespace(internal_ref=("Cr", "PCr")))
+    job = SimpleNamespace(options=SimpleNamespace(internal_ref=("Cr", "PCr")), scaling=None)
     lines = assemble.summary(job, values).splitlines()
     assert lines[0] == "4 of 4 voxels fitted, none of them clean; medians over 2 usable ones:"
     assert lines[3].split() == ["NAA", "3", "5"]

@@ -123,6 +123,16 @@ def test_a_study_says_why_it_has_no_molarity_and_what_to_do(tmp_path):
     assert any("6 included sessions have no molarity" in one and f" Why: {why}." in one for one in of_all)
 
 
+def test_sessions_without_tissue_fractions_are_named(tmp_path):
+    """Their mM, of a voxel of water alone, stood beside those of others without a word."""
+    sessions = further(tmp_path, made_groups(tmp_path), "sub-98_svs", molarity_of="water alone")
+    (remark,) = [one for one in group_study(tmp_path, sessions).remarks if "tissue_frac" in one]
+    assert remark.startswith(
+        "Of 1 of 13 included sessions tissue fractions were not given: mM are as in a voxel of water"
+    )
+    assert "not comparable with those of the others: sub-98_svs." in remark
+
+
 def test_values_without_water_are_ratios_only(tmp_path):
     step = {"name": "absolute concentrations", "done": False, "reason": "there is no water reference"}
     values = {"NAA": 12.0, "Glu": 9.0, "Cr": 8.0}

@@ -246,6 +246,7 @@ def _methods(analysis: Analysis) -> list[Item]:
     steps += [str(step["name"]) for step in analysis.steps if step.get("done")]
     if analysis.absolute is not None:
         measure = "absolute concentrations in mM (molarity) and mmol/kg (molality)"
+        measure += ", as in a voxel of water alone" * (analysis.absolute.scaling.tissue is None)
     elif results.reference is not None:
         measure = f"ratios to {results.reference_name}"
     else:

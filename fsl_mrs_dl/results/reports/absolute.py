@@ -27,7 +27,15 @@ def absolute_section(absolute: AbsoluteConcentrations | None, row: int, weak: Se
     """
     if absolute is None:
         return ""
-    heads = ["Metabolite", "mM", "SD", "95 % interval", "mmol/kg", "SD", *(f"{source} (%)" for source in SOURCES)]
+    heads = [
+        "Metabolite",
+        "mM, as in water alone" if absolute.as_water_alone else "mM",
+        "SD",
+        "95 % interval",
+        "mmol/kg",
+        "SD",
+        *(f"{source} (%)" for source in SOURCES),
+    ]
     lines = [_line(absolute, row, column, weak) for column in range(len(absolute.names))]
     notes = [
         *absolute.assumptions,
