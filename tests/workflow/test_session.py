@@ -413,6 +413,7 @@ def test_keys_that_the_water_lacks_are_those_of_its_own_sidecar(tmp_path, monkey
 
     monkeypatch.setattr(session_module, "process", processed)
     monkeypatch.setattr(session_module, "check_suppressed", lambda *_: None)
+    monkeypatch.setattr(session_module, "check_reference", lambda *_, **__: None)
     files = [tmp_path / f"{name}.nii.gz" for name in ("metab", "water", "quant")]
     times, of_water = {"EchoTime": 0.03, "RepetitionTime": 2.0}, {"RepetitionTime": 10.0}
     session = Session("a", *files, header={**times, "SequenceName": "press"}, water_header=of_water)
@@ -448,6 +449,7 @@ def test_each_water_reference_of_a_scanners_file_is_put_to_its_use(tmp_path, mon
         monkeypatch.setattr(module, "load_with_record", lambda path, options=None: scanners[path.name])
     monkeypatch.setattr(session_module, "process", processed)
     monkeypatch.setattr(session_module, "check_suppressed", lambda *_: None)
+    monkeypatch.setattr(session_module, "check_reference", lambda *_, **__: None)
     both, other, plain = (tmp_path / name for name in scanners)
     for files in (
         (both,),
