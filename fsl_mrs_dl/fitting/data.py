@@ -191,7 +191,10 @@ def water_fids(water: MrsData, data: MrsData, conjugate: bool, *, option: str = 
     check_fids(water)
     check_dwelltime(water, data)
     if "DIM_COIL" in water.dim_tags and water.fids.shape[water.axis("DIM_COIL")] > 1:
-        raise DataError(f"{water.name}: has several coils; combine them first (fsl_mrs_proc coilcombine).")
+        raise DataError(
+            f"{water.name}: has several coils",
+            remedy="fsl_mrs_dl run combines those of data and water; in FSL-MRS fsl_mrs_proc coilcombine does",
+        )
     if water.fids.shape[:3] + water.fids.shape[4:] != data.fids.shape[:3] + data.fids.shape[4:]:
         for tag in [name for name in water.dim_tags if name]:
             water = average(water, tag)
