@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from ..core.errors import DataError, OptionError
-from ..fitting.data import check_reference, check_suppressed, water_fids
+from ..fitting.data import check_suppressed, water_fids
 from ..fitting.fitted_data import average
 from ..fitting.header_facts import time_notes, with_header
 from ..fitting.in_vivo.water_reference import water_reference
@@ -171,8 +171,6 @@ def fit_dynamic_data(
     ------
     DataError, BasisError, OptionError
     """
-    if water is not None:
-        check_reference(water, data)
     data, series = series_data(data, average_over)
     if series[..., 0, 0].size > 1:
         raise DataError(

@@ -304,7 +304,8 @@ def _residual_water(one: FittedSpectrum) -> Artefact | None:
     return Artefact(
         "residual water",
         f"a line at {ppm:.2f} ppm, {height:.0f} times as high as the metabolites, {where}",
-        "remove it before the fit (fsl_mrs_dl run does; in FSL-MRS fsl_mrs_proc remove), or end the window lower (`ppmlim`)",
+        "remove it before the fit (fsl_mrs_dl run does; in FSL-MRS fsl_mrs_proc remove), or end the window lower"
+        " (`ppmlim`)",
     )
 
 
