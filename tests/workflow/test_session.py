@@ -184,6 +184,9 @@ def test_a_basis_set_is_simulated_for_the_header_or_it_is_said_what_is_missing(m
     data = replace(raw(made.fids[0], made.axes), header=HEADER)
     basis, what = basis_of_header(data)
     assert "slice-selective refocusing pulses" in what
+    assert ", with an assumed TE1 of 14 ms (fsl_mrs_dl simulate basis --TE1 makes another)" in what
+    short = basis_of_header(replace(data, header={**HEADER, "EchoTime": 0.02}))[1]
+    assert "assumed TE1 of 10 ms" in short and "assumed" not in basis_of_header(data, sequence="slaser")[1]
     assert basis.n_metabs == 20 and "press, TE 35 ms" in what and basis.dwelltime == pytest.approx(data.dwelltime)
     for missing, words in (("SequenceName", "does not name the sequence"), ("EchoTime", "no EchoTime")):
         with pytest.raises(OptionError, match=words):
