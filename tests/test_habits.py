@@ -114,3 +114,11 @@ def test_remedies_name_the_own_command_before_that_of_fsl_mrs(path):
         for match in re.finditer(r"fsl_mrs_proc (coilcombine|remove|ecc|average|align)\b", node.value):
             own = "fsl_mrs_dl" in node.value[: match.start()]
             assert own or NO_OWN_COMMAND.get(name(path)) == match[1], f"{name(path)}:{node.lineno} {node.value}"
+
+
+@pytest.mark.parametrize("path", files({"fsl_mrs_dl/core/fids.py"}))
+def test_the_words_for_an_unusable_fid_stand_in_one_place(path):
+    """``fsl_mrs_dl.core.fids.UNUSABLE``."""
+    for node in ast.walk(parsed(path)):
+        text = node.value if isinstance(node, ast.Constant) and isinstance(node.value, str) else ""
+        assert "holds NaN, or begins with" not in text, f"{name(path)}:{node.lineno}"
