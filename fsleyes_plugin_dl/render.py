@@ -12,12 +12,14 @@ from fsl_mrs_dl.core.errors import OptionError, OutputError
 
 from . import map_display, render_fsleyes, render_matplotlib
 from .grids import Voxel, as_voxel, is_inside
-from .look import Look, picture_of, read_structural
+from .look import Look, Structural, picture_of, read_structural
 from .render_row import draw_row, is_row
 from .results_folder import Results
 from .view import existing_file, missing_software
 
 __all__ = ["render"]
+
+_ROW_TEXT = "; voxels in a row are plotted against their number"
 
 
 def render(
@@ -37,8 +39,7 @@ def render(
 ) -> str:
     """Draw results into a PNG file and return a text on the program that drew it.
 
-    Voxels that lie in one row of the grid are plotted against their number, unless there is a structural image or
-    FSLeyes is asked for.
+    Voxels in one row are plotted against their number, unless there is a structural image or FSLeyes is asked for.
 
     Parameters
     ----------
@@ -76,14 +77,8 @@ def render(
     if mosaic:
         _check_mosaic(results, renderer)
         renderer = "matplotlib"
-    if results.kind == "SVS" and path is None:
-        raise OptionError(
-            "a single voxel is drawn on a structural image",
-            option="t1",
-            remedy="give one; the fit itself is drawn in fit_summary.png of its folder",
-        )
+    _check_voxel_has_image(results, path)
     structural = None if path is None else read_structural(path)
-    # Planes of a row are lines, but show where it lies on a structural image.
     row = is_row(results) and structural is None and renderer != "fsleyes"
     renderer = "matplotlib" if row else renderer
     reason = missing_software()
@@ -96,19 +91,26 @@ def render(
                 reason, option="renderer", value="fsleyes", remedy="`renderer` matplotlib needs no further software"
             )
         by_fsleyes = renderer != "matplotlib" and reason is None
-        if row:
-            draw_row(results, look, drawn)
-        elif mosaic:
-            render_matplotlib.draw_mosaic(results, look, structural, drawn)
-        elif not by_fsleyes:
-            render_matplotlib.draw(results, look, voxel, structural, drawn)
+        if not by_fsleyes:
+            _draw_by_matplotlib(results, look, voxel, structural, drawn, mosaic)
         try:
             out.write_bytes(drawn.read_bytes())
         except OSError as exc:
             raise OutputError(f"cannot be written ({exc.strerror})", option="out", value=out) from exc
-    told = f"; {reason}" if reason and renderer != "matplotlib" else ""
-    told += "; voxels in a row are plotted against their number" if row else ""
+    told = f"; {reason}" if reason and renderer != "matplotlib" else _ROW_TEXT * row
     return ("drawn by FSLeyes" if by_fsleyes else "drawn by matplotlib") + told + _hidden_text(results, look)
+
+
+def _draw_by_matplotlib(
+    results: Results, look: Look, voxel: Voxel, structural: Structural | None, drawn: Path, mosaic: bool
+) -> None:
+    """Draw planes, a mosaic of slices, or a plot of voxels in one row, whose planes would be lines."""
+    if is_row(results) and structural is None:
+        draw_row(results, look, drawn)
+    elif mosaic:
+        render_matplotlib.draw_mosaic(results, look, structural, drawn)
+    else:
+        render_matplotlib.draw(results, look, voxel, structural, drawn)
 
 
 def _check_output(out: Path, folder: Path) -> None:
@@ -129,6 +131,16 @@ def _opacity(percent: float | None, t1: Path | None) -> float:
     if not 0 < percent <= 100:
         raise OptionError("give a percentage above 0, and at most 100", option="opacity", value=f"{percent:g}")
     return percent / 100
+
+
+def _check_voxel_has_image(results: Results, t1: Path | None) -> None:
+    """Raise an OptionError where a single voxel has nothing to be drawn on."""
+    if results.kind == "SVS" and t1 is None:
+        raise OptionError(
+            "a single voxel is drawn on a structural image",
+            option="t1",
+            remedy="give one; the fit itself is drawn in fit_summary.png of its folder",
+        )
 
 
 def _check_mosaic(results: Results, renderer: str) -> None:

@@ -4,6 +4,7 @@ their fields."""
 from __future__ import annotations
 
 import ast
+import re
 from functools import cache
 from pathlib import Path
 
@@ -99,3 +100,25 @@ def test_names_of_test_files_differ():
     """Two files of one name in folders without packages cannot be collected together."""
     names = [path.name for path in (ROOT / "tests").rglob("test_*.py")]
     assert sorted(names) == sorted(set(names))
+
+
+# Jobs that no command of this package does alike: of volumes with coils, and of data whose water was not suppressed.
+NO_OWN_COMMAND = {"fsl_mrs_dl/io/volume.py": "coilcombine", "fsl_mrs_dl/fitting/data.py": "remove"}
+
+
+@pytest.mark.parametrize("path", [one for one in files(()) if "/fslmrs/" not in one.id])
+def test_remedies_name_the_own_command_before_that_of_fsl_mrs(path):
+    for node in ast.walk(parsed(path)):
+        if not isinstance(node, ast.Constant) or not isinstance(node.value, str):
+            continue
+        for match in re.finditer(r"fsl_mrs_proc (coilcombine|remove|ecc|average|align)\b", node.value):
+            own = "fsl_mrs_dl" in node.value[: match.start()]
+            assert own or NO_OWN_COMMAND.get(name(path)) == match[1], f"{name(path)}:{node.lineno} {node.value}"
+
+
+@pytest.mark.parametrize("path", files({"fsl_mrs_dl/core/fids.py"}))
+def test_the_words_for_an_unusable_fid_stand_in_one_place(path):
+    """``fsl_mrs_dl.core.fids.UNUSABLE``."""
+    for node in ast.walk(parsed(path)):
+        text = node.value if isinstance(node, ast.Constant) and isinstance(node.value, str) else ""
+        assert "holds NaN, or begins with" not in text, f"{name(path)}:{node.lineno}"

@@ -189,7 +189,7 @@ def run(args) -> None:
     from ..dynamic.comparison import compare_fits
     from ..dynamic.configuration import read_configuration
     from ..dynamic.data import fit_dynamic_data
-    from ..fitting.data import choose_basis
+    from ..fitting.data import check_reference, choose_basis
     from ..io import output as output_module
     from ..io.basis import Basis
 
@@ -219,6 +219,8 @@ def run(args) -> None:
     if args.mask:
         raise OptionError("goes with volumes, and the data are one voxel", option="mask", remedy="leave it out")
     water, _ = read_water(args.h2o, axis_options(args))
+    if water is not None:
+        check_reference(water, data)
     wanted = _Definitions(args.derived, names)
 
     def fitted(name: str, correct: bool | None = None):

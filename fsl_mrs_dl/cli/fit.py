@@ -153,7 +153,7 @@ def _fit(args, data):
     from ..concentrations.files import absolute_of_file
     from ..concentrations.segmentation import NO_SEGMENTATION
     from ..core.errors import spelled
-    from ..fitting.data import fit_data
+    from ..fitting.data import check_reference, fit_data
     from ..fitting.fitted_data import usual_sums
     from ..fitting.header_facts import contradictions, time_notes
     from ..io import nifti
@@ -169,6 +169,9 @@ def _fit(args, data):
     # As `run` does: single ones of them are rarely determined at 3 T.
     options = replace(options, combine=options.combine or usual_sums(basis.names))
     water, quant = read_water(args.h2o, axis_options(args))
+    for reference in (water, quant):
+        if reference is not None:
+            check_reference(reference, data)
     scaling = scaling_of(args, data)
     n_spectra = data.fids[..., 0, :].size if data.fids.ndim > 4 else data.fids[..., 0].size
     how = f"{options.model} model, baseline {options.baseline}"

@@ -270,7 +270,8 @@ def dimension_notes(data: MrsData, averaged: Sequence[str] = (), joint: Sequence
     for tag, size in zip(data.dim_tags, data.fids.shape[4:]):
         if size > 1 and tag not in (*averaged, *joint):
             remedy = f"`average` {tag} fits their mean"
-            remedy = "combine coils first (fsl_mrs_proc coilcombine)" if tag == "DIM_COIL" else remedy
+            if tag == "DIM_COIL":
+                remedy = "combine coils first (fsl_mrs_dl run does; in FSL-MRS fsl_mrs_proc coilcombine)"
             notes.append(f"{data.name}: {tag} has {size} elements, which are fitted one by one; {remedy}.")
     return notes
 

@@ -22,6 +22,7 @@ def absolute_of_file(
     *,
     sums: Sequence[str] = (),
     estimate: str | None = None,
+    option: str = "h2o",
 ) -> tuple[AbsoluteConcentrations | None, list[str]]:
     """Scale the fits of a file by its water reference.
 
@@ -37,6 +38,8 @@ def absolute_of_file(
         Sums to report as well, each as 'GPC+PCh'.
     estimate : str, optional
         Estimate that is scaled.
+    option : str
+        That the water was given by.
 
     Returns
     -------
@@ -53,5 +56,5 @@ def absolute_of_file(
     n, n_voxels = len(fitted.fit.params), int(np.prod(fitted.data.fids.shape[:3]))
     if scaling.tissue is not None and scaling.tissue.white.size > 1 and n > n_voxels:
         scaling = replace(scaling, tissue=scaling.tissue.repeated(n // n_voxels))
-    fids = None if water is None else water_fids(water, fitted.data, fitted.conjugated)
+    fids = None if water is None else water_fids(water, fitted.data, fitted.conjugated, option=option)
     return absolute_concentrations(fitted.fit, fids, scaling, sums=sums, estimate=estimate)

@@ -320,7 +320,7 @@ def _residual_water(one: FittedSpectrum) -> Artefact | None:
     return Artefact(
         "residual water",
         f"a line at {ppm:.2f} ppm, {height:.0f} times as high as the metabolites, {where}",
-        f"remove it before the fit (fsl_mrs_proc remove){lower}",
+        f"remove it before the fit (fsl_mrs_dl run does; in FSL-MRS fsl_mrs_proc remove){lower}",
         window,
     )
 
@@ -381,7 +381,7 @@ def _eddy_currents(one: FittedSpectrum) -> Artefact | None:
     if one.edited:
         remedy = "fsl_mrs_proc ecc corrects them before the fit"
     elif not one.in_vivo:
-        remedy = "fsl_mrs_proc ecc corrects them, or `spectral_model` in-vivo with `h2o`"
+        remedy = "fsl_mrs_dl run with `h2o` corrects them, or `spectral_model` in-vivo with `h2o`"
     return Artefact(
         "eddy currents",
         f"lines turn by {np.degrees(phase):.0f} degrees in the first 60 ms: eddy currents, or an uneven field",

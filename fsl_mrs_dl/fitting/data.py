@@ -26,6 +26,11 @@ from .quantification import Quantification
 from .quantify import quantify
 
 _WATER_PPM, _MOST_SHIFT_PPM, _WATER_WIDTH_PPM, _LEAST_WATER = 4.65, 0.6, 0.5, 0.9
+_LEAST_OVER_NOISE = 10.0  # of single transients of single coils, too
+_GIVE_WATER = (
+    "give the water reference of the scan, acquired without water suppression; without one leave `h2o` out: ratios to"
+    " creatine need none"
+)
 
 __all__ = [
     "FittedData",
@@ -33,6 +38,7 @@ __all__ = [
     "choose_basis",
     "average",
     "check_dwelltime",
+    "check_reference",
     "check_suppressed",
     "check_water",
     "water_fids",
@@ -128,6 +134,8 @@ def fit_data(
     ------
     DataError, BasisError, OptionError
     """
+    if water is not None:
+        check_reference(water, data)
     data = from_echo(data)
     check_fids(data)
     combined = isinstance(basis, EditedBasis)
@@ -170,8 +178,10 @@ def fit_data(
     return FittedData(fit, data, basis, bool(conjugate), before, combined=combined)
 
 
-def water_fids(water: MrsData, data: MrsData, conjugate: bool) -> np.ndarray:
+def water_fids(water: MrsData, data: MrsData, conjugate: bool, *, option: str = "h2o") -> np.ndarray:
     """Return water FIDs ``(n, n_points)``, averaged over higher dimensions.
+
+    ``option`` is the one that they were given by.
 
     Raises
     ------
@@ -182,14 +192,17 @@ def water_fids(water: MrsData, data: MrsData, conjugate: bool) -> np.ndarray:
     check_fids(water)
     check_dwelltime(water, data)
     if "DIM_COIL" in water.dim_tags and water.fids.shape[water.axis("DIM_COIL")] > 1:
-        raise DataError(f"{water.name}: has several coils; combine them first (fsl_mrs_proc coilcombine).")
+        raise DataError(
+            f"{water.name}: has several coils",
+            remedy="fsl_mrs_dl run combines those of data and water; in FSL-MRS fsl_mrs_proc coilcombine does",
+        )
     if water.fids.shape[:3] + water.fids.shape[4:] != data.fids.shape[:3] + data.fids.shape[4:]:
         for tag in [name for name in water.dim_tags if name]:
             water = average(water, tag)
     fids = np.moveaxis(water.fids, 3, -1)
     fids = fids.reshape(-1, fids.shape[-1])
     fids = water_of_length(fids.conj() if conjugate else fids, data.n_points)
-    check_water(fids, data.axes, water.name)
+    check_water(fids, data.axes, water.name, option=option)
     return fids
 
 
@@ -231,8 +244,44 @@ def check_suppressed(fids: np.ndarray, axes: Axes, name: str) -> None:
         )
 
 
-def check_water(fids: np.ndarray, axes: Axes, name: str, *, least: float = 1.0) -> None:
-    """Raise DataError unless spectra ``(n, n_points)`` are of unsuppressed water, or at least this share of them."""
+def check_reference(water: MrsData, data: MrsData, *, option: str = "h2o") -> None:
+    """Raise DataError for a water reference, as it was read, that is the metabolites' own data or water-suppressed.
+
+    Parameters
+    ----------
+    water, data : MrsData
+    option : str
+        That the reference was given by.
+    """
+    if water.fids.shape == data.fids.shape and np.array_equal(water.fids, data.fids):
+        same = water.path is not None and data.path is not None and water.path.resolve() == data.path.resolve()
+        what = "is the same file as `data`" if same else f"holds the same spectra as `data`, {data.name}"
+        raise DataError(f"{what}: this is not unsuppressed water", option=option, value=water.name, remedy=_GIVE_WATER)
+    _check_unsuppressed(np.moveaxis(water.fids, 3, -1), water.axes, water.name, option)
+
+
+def _check_unsuppressed(fids: np.ndarray, axes: Axes, name: str, option: str) -> None:
+    """Raise DataError where the water of FIDs ``(..., n_points)`` is not far above metabolites, or above noise."""
+    times, has_lines = min(water_over_singlets(one, axes) for one in (fids, fids.conj()))
+    least = WATER_TIMES / 2 if has_lines else _LEAST_OVER_NOISE
+    if not 0 < times < least:
+        return
+    what = "the highest line of metabolites" if has_lines else "the highest point"
+    raise DataError(
+        f"its water peak is {times:.1f} times as high as {what} between 1.8 and 3.4 ppm, not {least:.0f} times or"
+        " more: this is not unsuppressed water",
+        option=option,
+        value=name,
+        remedy=_GIVE_WATER,
+    )
+
+
+def check_water(fids: np.ndarray, axes: Axes, name: str, *, least: float = 1.0, option: str = "h2o") -> None:
+    """Raise DataError unless spectra ``(n, n_points)`` are of unsuppressed water, or at least this share of them.
+
+    ``option`` is the one that they were given by.
+    """
+    _check_unsuppressed(fids, axes, name, option)
     power, ppm = np.abs(fid_to_spec(fids)) ** 2, axes.ppm()
     at = ppm[power.argmax(-1)]
     near = np.abs(ppm - at[:, None]) < _WATER_WIDTH_PPM
@@ -241,9 +290,9 @@ def check_water(fids: np.ndarray, axes: Axes, name: str, *, least: float = 1.0) 
     if good.mean() < least:
         at, share = at[~good], share[~good]
         raise DataError(
-            f"its highest peak lies at {at[0]:.2f} ppm and has {share[0]:.0%} of the energy: this is not unsuppressed"
-            " water",
-            option="h2o",
+            f"its highest peak lies at {at[0]:.2f} ppm and has {share[0]:.0%} of the energy, water's lies at"
+            f" {_WATER_PPM:g} ppm and has {_LEAST_WATER:.0%} or more: this is not unsuppressed water",
+            option=option,
             value=name,
-            remedy="give the water reference of the scan",
+            remedy=_GIVE_WATER,
         )

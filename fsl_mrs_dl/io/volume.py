@@ -145,7 +145,7 @@ def open_volume(path: str | Path, scratch: Path, name: str = "data") -> Volume:
             remedy = (
                 "combine coils first (fsl_mrs_proc coilcombine)"
                 if tag == "DIM_COIL"
-                else "average or select it first (fsl_mrs_proc)"
+                else "average or select it first (fsl_mrs_dl align --average, or fsl_mrs_proc)"
             )
             raise DataError(f"{path}: {tag} has {size} elements, one spectrum per voxel is needed: {remedy}.")
     # A point of all voxels comes before the next, so that the first points are left out by beginning behind them.

@@ -379,6 +379,14 @@ def _with_water(job: Job, path: str | Path) -> Job:
     DataError
         If it was not acquired as the data were, or most of it is no water.
     """
+    of_data = job.volume.about.path
+    if of_data is not None and Path(path).resolve() == of_data.resolve():
+        raise DataError(
+            "is the same file as `data`: this is not unsuppressed water",
+            option="h2o",
+            value=path,
+            remedy="give the water of the same volume, acquired without water suppression, or leave `h2o` out",
+        )
     water = open_volume(path, job.scratch, "water")
     check_dwelltime(water.about, job.volume.about)
     if water.grid != job.volume.grid:

@@ -34,6 +34,7 @@ __all__ = [
     "simulate_basis",
     "simulate_metabolite",
     "transitions",
+    "usual_te1_ms",
 ]
 
 SEQUENCES = ("fid", "spin-echo", "special", "press", "steam", "slaser", *EDITING_SCHEMES)
@@ -99,6 +100,11 @@ def _echoes(*half_echoes_ms: float) -> list[_Step]:
 
 def _refocus(pulse: RefocusingPulse) -> _Step:
     return lambda spins: spins.refocus(pulse)
+
+
+def usual_te1_ms(te_ms: float) -> float:
+    """Return the first echo time (ms) that is assumed of PRESS, and of editing sequences with it, of an echo time."""
+    return min(_TE1_MS, te_ms / 2)
 
 
 def _press(te_ms: float, te1_ms: float, refocusing: str) -> list[_Step]:
@@ -211,7 +217,7 @@ def _sequence_steps(
         return _steam(te_ms, _check_time("tm_ms", tm_ms, sequence))
     if sequence == "mega-slaser":
         return _mega_slaser(te_ms, _editing_pulse(sequence, edit, **edit_options))
-    te1_ms = min(_TE1_MS, te_ms / 2) if te1_ms is None else _check_time("te1_ms", te1_ms, sequence, high=te_ms)
+    te1_ms = usual_te1_ms(te_ms) if te1_ms is None else _check_time("te1_ms", te1_ms, sequence, high=te_ms)
     if sequence == "press":
         return _press(te_ms, te1_ms, refocusing or "ideal")
     if edit_delay_ms is not None:

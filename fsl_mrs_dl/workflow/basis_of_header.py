@@ -11,6 +11,7 @@ from ..fitting.header_facts import is_time, sequence_of
 from ..io.basis import Basis
 from ..io.edited_basis import EditedBasis
 from ..io.nifti import MrsData
+from ..physics.spinsim import usual_te1_ms
 from ..simulation.acquisition import simulate_basis
 from ..simulation.edited_basis import simulate_edited_basis
 
@@ -124,7 +125,19 @@ def basis_of_header(
     times = f", TE {echo:g} ms" if name != "fid" else ""
     times += f", TM {mixing:g} ms" if name == "steam" else ""
     pulses = "slice-selective refocusing pulses" if name == "press" else "ideal pulses"
-    return basis, f"{name}{times}, {data.spec_freq_mhz:.2f} MHz, {pulses} ({source})"
+    return basis, f"{name}{times}, {data.spec_freq_mhz:.2f} MHz, {pulses} ({source}){_assumed(name, echo)}"
+
+
+def _assumed(name: str, echo_ms: float | None) -> str:
+    """Return the timing within a sequence that headers lack and that was assumed, and what changes it; empty of
+    sequences without any."""
+    if echo_ms is None or name not in ("press", *WITH_PRESS):
+        return ""
+    what, options = f"an assumed TE1 of {usual_te1_ms(echo_ms):g} ms", "--TE1"
+    if name in EDITING_SCHEMES:
+        what += " and editing pulses midway between refocusing pulses and echoes"
+        options += " or --edit-delay"
+    return f", with {what} (fsl_mrs_dl simulate basis {options} makes another)"
 
 
 def _source(acquired: Acquired, sequence: str | None, tm_ms: float | None) -> str:
@@ -169,7 +182,8 @@ def _edited_basis(data: MrsData, name: str, echo_ms: float | None, source: str) 
     pulses = "; ".join(f"{one} {of_one[0]}" for one, of_one in zip(basis.conditions, basis.pulses))
     echo = basis.echo_time_s or 0.0
     pulses = f"editing pulses {pulses}" + ("" if refocusing is None else f", {refocusing} refocusing pulses")
-    return basis, f"{name}, TE {1e3 * echo:g} ms, {data.spec_freq_mhz:.2f} MHz, {pulses} ({source})"
+    about = f"{name}, TE {1e3 * echo:g} ms, {data.spec_freq_mhz:.2f} MHz, {pulses} ({source})"
+    return basis, about + _assumed(name, 1e3 * echo)
 
 
 def _time(header: dict, key: str) -> float | None:

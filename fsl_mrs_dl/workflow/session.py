@@ -21,7 +21,7 @@ from ..concentrations.tissue import DEFAULT_SD, TissueFractions
 from ..core import units
 from ..core.errors import OptionError, spelled
 from ..fitting.artefacts import Artefact, artefact_lines, option_spelling
-from ..fitting.data import check_suppressed, choose_basis, fit_data
+from ..fitting.data import check_reference, check_suppressed, choose_basis, fit_data
 from ..fitting.edited_data import edit_conditions
 from ..fitting.fitted_data import FittedData, usual_sums
 from ..fitting.header_facts import time_notes
@@ -293,6 +293,9 @@ def _loaded(
         quant = None if quant is water else quant
     if session.quant is not None:
         quant = load_references(session.quant, options.axes)[1]
+    for one, option in ((water, "h2o"), (quant, "quant")):
+        if one is not None:
+            check_reference(one, data, option=option)
     read = [one for one in (data, water, quant) if one is not None]
     # Spectra and water of one file have the same notes.
     notes = list(dict.fromkeys(f"{one.name}: {note}." for one in read for note in one.notes))
@@ -365,7 +368,12 @@ def _quantified(
     """Return the results with absolute concentrations where there is all that they need, and the reasons where not."""
     results = FitResults.of_data(fitted, options)
     water = processed.water if processed.quant is None else processed.quant
-    absolute, reasons = absolute_of_file(fitted, water, scaling, sums=results.sums, estimate=results.estimate)
+    given = {
+        "sums": results.sums,
+        "estimate": results.estimate,
+        "option": "h2o" if processed.quant is None else "quant",
+    }
+    absolute, reasons = absolute_of_file(fitted, water, scaling, **given)
     name = ABSOLUTE
     if absolute is None:
         why = [

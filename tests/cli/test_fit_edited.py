@@ -129,7 +129,9 @@ def test_run_takes_transients_in_turn_and_simulates_the_basis_set(edited, capsys
     assert main([str(word) for word in words]) == 0
     text = capsys.readouterr().out
     assert "simulated for mega-press, TE 68 ms" in text and "sinc-gaussian at 1.9 ppm" in text
-    assert "slice-selective refocusing pulses" in text
+    assert "slice-selective refocusing pulses" in text and "an assumed TE1 of 14 ms and editing pulses midway" in text
+    methods = (edited / "turn" / "methods.md").read_text(encoding="utf-8")
+    assert "assumed TE1 of 14 ms" in methods and "(fsl_mrs_dl simulate basis --TE1 or --edit-delay makes" in methods
     assert "conditions on off (recognised), fitted jointly" in text
     record = json.loads((edited / "turn" / "run.json").read_text(encoding="utf-8"))
     assert any(step["name"] == "edited spectra" for step in record["steps"])

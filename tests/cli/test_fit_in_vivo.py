@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 
 from fsl_mrs_dl.cli.main import main
+from fsl_mrs_dl.core.errors import DataError
+from fsl_mrs_dl.fitting.data import check_reference
 from fsl_mrs_dl.io import nifti
 from fsl_mrs_dl.io.nifti import MrsData
 from fsl_mrs_dl.simulation.in_vivo_spectra import simulate_in_vivo
@@ -160,8 +162,35 @@ def test_it_is_the_default_until_an_option_of_the_other_model_is_given(files, tm
 
 
 def test_spectra_are_no_water_reference(files, tmp_path, capsys):
+    data = nifti.load(files / "svs.nii.gz")
+    time = np.arange(data.n_points) * data.dwelltime
+    residual = 2 * np.abs(data.fids).max() * np.exp(-30 * time)
+    remedy = "give the water reference of the scan, acquired without water suppression; without one leave --h2o out"
+    # Half-suppressed water had passed, though it is far below any reference.
+    for name, fids, problem in (
+        ("copy", data.fids, f"holds the same spectra as --data, {files / 'svs.nii.gz'}: this is not"),
+        ("other", 1.1 * data.fids, "this is not unsuppressed water"),
+        ("residual", data.fids + residual, "times as high as the highest line"),
+    ):
+        path = tmp_path / f"{name}.nii.gz"
+        nifti.save(path, replace(data, fids=fids.astype(np.complex64)))
+        assert fit(files, tmp_path / "out", "--h2o", str(path)) == 2
+        error = capsys.readouterr().err
+        assert f"--h2o {path}: " in error and problem in error and remedy in error, error
     assert fit(files, tmp_path / "out", "--h2o", str(files / "svs.nii.gz")) == 2
-    assert "this is not unsuppressed water; give the water reference of the scan." in capsys.readouterr().err
+    assert f"--h2o {files / 'svs.nii.gz'}: is the same file as --data: this is not" in capsys.readouterr().err
+
+
+def test_references_of_every_kind_are_water():
+    """Transients of single coils, and of a broad line."""
+    rng, time = np.random.default_rng(0), np.arange(1024) * 2.5e-4
+    line = 500 * np.exp(-60 * time + 30j * time)[None, None, None, :, None]
+    noise = rng.normal(size=(1, 1, 1, 1024, 8)) + 1j * rng.normal(size=(1, 1, 1, 1024, 8))
+    about = {"spec_freq_mhz": 127.7, "nucleus": "1H"}
+    water = MrsData(line + noise, 2.5e-4, **about, dim_tags=("DIM_COIL",))
+    check_reference(water, MrsData(noise, 2.5e-4, **about, dim_tags=("DIM_COIL",)))
+    with pytest.raises(DataError, match="its water peak is .* times as high as the highest point.*not 10 times"):
+        check_reference(replace(water, fids=noise), water)
 
 
 def test_from_python(files, sim_basis):

@@ -352,7 +352,9 @@ def test_water_of_another_grid_is_refused(with_water, tmp_path, capsys):
     assert main(words(with_water, tmp_path / "out", "--h2o", str(with_water / "other.nii.gz"))) == 2
     assert "has 6 x 2 x 1 voxels and the data 3 x 2 x 1; give water on the grid" in capsys.readouterr().err
     assert main(words(with_water, tmp_path / "out", "--h2o", str(with_water / "mrsi.nii.gz"))) == 2
-    assert "this is not unsuppressed water" in capsys.readouterr().err
+    assert (
+        "is the same file as --data: this is not unsuppressed water; give the water of the" in capsys.readouterr().err
+    )
 
 
 # -- on the way ----------------------------------------------------------------------------------------------------

@@ -228,6 +228,9 @@ def test_a_basis_set_is_simulated_for_the_header_or_it_is_said_what_is_missing(m
     data = replace(raw(made.fids[0], made.axes), header=HEADER)
     basis, what = basis_of_header(data)
     assert "slice-selective refocusing pulses" in what
+    assert ", with an assumed TE1 of 14 ms (fsl_mrs_dl simulate basis --TE1 makes another)" in what
+    short = basis_of_header(replace(data, header={**HEADER, "EchoTime": 0.02}))[1]
+    assert "assumed TE1 of 10 ms" in short and "assumed" not in basis_of_header(data, sequence="slaser")[1]
     assert basis.n_metabs == 20 and "press, TE 35 ms" in what and basis.dwelltime == pytest.approx(data.dwelltime)
     for missing, words in (("SequenceName", "does not name the sequence"), ("EchoTime", "no EchoTime")):
         with pytest.raises(OptionError, match=words):
@@ -457,6 +460,7 @@ def test_keys_that_the_water_lacks_are_those_of_its_own_sidecar(tmp_path, monkey
 
     monkeypatch.setattr(session_module, "process", processed)
     monkeypatch.setattr(session_module, "check_suppressed", lambda *_: None)
+    monkeypatch.setattr(session_module, "check_reference", lambda *_, **__: None)
     files = [tmp_path / f"{name}.nii.gz" for name in ("metab", "water", "quant")]
     times, of_water = {"EchoTime": 0.03, "RepetitionTime": 2.0}, {"RepetitionTime": 10.0}
     session = Session("a", *files, header={**times, "SequenceName": "press"}, water_header=of_water)
@@ -492,6 +496,7 @@ def test_each_water_reference_of_a_scanners_file_is_put_to_its_use(tmp_path, mon
         monkeypatch.setattr(module, "load_with_record", lambda path, options=None: scanners[path.name])
     monkeypatch.setattr(session_module, "process", processed)
     monkeypatch.setattr(session_module, "check_suppressed", lambda *_: None)
+    monkeypatch.setattr(session_module, "check_reference", lambda *_, **__: None)
     both, other, plain = (tmp_path / name for name in scanners)
     for files in (
         (both,),

@@ -14,7 +14,7 @@ from ...core.axes import Axes
 from ...core.device import choose_device
 from ...core.editing import EDITING_SCHEMES, EditingPulse, editing_pulses
 from ...core.errors import DataError, OptionError
-from ...core.fids import usable_fids
+from ...core.fids import UNUSABLE, usable_fids
 from ...core.parallel import one_thread
 from ...core.units import fid_to_spec
 from ...io.edited_basis import EditedBasis
@@ -309,10 +309,7 @@ class _Study:
         n, n_points = fids.shape[1:]
         usable = np.asarray(usable_fids(fids.reshape(-1, n_points)).reshape(-1, n).all(1))
         if not usable.any():
-            raise DataError(
-                "no set of sub-spectra can be fitted: every one has an FID that is zero or holds NaN, or begins with"
-                " zeros."
-            )
+            raise DataError(f"no set of sub-spectra can be fitted: every one has an FID that {UNUSABLE}.")
         pulses = pulses_of(basis)
         places = places_of(pulses)
         reference = min(range(n), key=lambda k: (len(places[k]), -k))
