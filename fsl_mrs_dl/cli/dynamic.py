@@ -10,6 +10,7 @@ import numpy as np
 
 from ..core.errors import OptionError, spelled
 from .common import (
+    check_times,
     add_common_arguments,
     add_format_arguments,
     axis_options,
@@ -144,6 +145,7 @@ def _options(args, basis):
     """Return the FitOptions of parsed arguments, checked."""
     from ..fitting.options import FitOptions
 
+    check_times(args)
     times = {"echo_time_s": args.TE and args.TE / 1e3, "repetition_time_s": args.TR}
     if args.spectral_model == "in-vivo":
         for name in _OF_FSL_MRS:

@@ -9,7 +9,7 @@ import configargparse
 
 from ..core.errors import OptionError, spelled
 from ..core.metabolites import name_among
-from .common import str_or_int
+from .common import check_times, str_or_int
 
 if TYPE_CHECKING:
     from ..io.basis import Basis
@@ -345,6 +345,7 @@ def fit_options(args, basis):
     from ..fitting.fitted_data import with_names
     from ..fitting.options import FitOptions
 
+    check_times(args)
     if args.spectral_model == "in-vivo":
         return _in_vivo_options(args, basis)
     # Of edited data the metabolites of all conditions are the same.
@@ -423,20 +424,11 @@ def _check_preset(args) -> None:
         )
 
 
-def _check_times(args) -> None:
-    """Raise OptionError for echo and repetition times that have the wrong unit."""
-    if args.TE and not 0.3 <= args.TE <= 1000:
-        raise OptionError("is in ms, 0 or 0.3 to 1000", option="TE", value=f"{args.TE:g}")
-    if args.TR is not None and not 0.1 <= args.TR <= 60:
-        raise OptionError("is in s, 0.1 to 60", option="TR", value=f"{args.TR:g}")
-
-
 def _in_vivo_options(args, basis):
     """Return the FitOptions of the in-vivo model, checked."""
     from ..fitting.fitted_data import with_names
     from ..fitting.options import FitOptions
 
-    _check_times(args)
     for name in _FSL_MRS_MODEL:
         if getattr(args, name) and name != "init":
             raise OptionError(

@@ -162,7 +162,13 @@ class Quantification:
     def usable(self) -> np.ndarray:
         """Whether concentrations mean anything, bool ``(n,)``: the fit converged on a signal, and the misfit is no
         larger than in realistic spectra."""
-        return self.fitted & self.converged & ~self.empty & (self.misfit_score <= 1)
+        return self.fitted & self.converged & ~self.empty & (self.misfit_score <= 1) & self.determined
+
+    @property
+    def determined(self) -> np.ndarray:
+        """Whether all concentrations and their SDs are numbers, bool ``(n,)``; the SD of a metabolite without signal in
+        the window is infinite."""
+        return np.isfinite(self.conc).all(1) & ~np.isnan(self.crlb_sd).any(1)
 
     @property
     def verdict(self) -> np.ndarray:

@@ -510,6 +510,7 @@ class InVivoFit(Quantification):
         signal = signal_of(prepared, float(np.median(fits.dimension)) if len(conc) else np.nan)
         params = rows(conc)
         share, score = _misfit(fits)
+        determined = np.isfinite(conc).all(1) & ~np.isnan(np.diagonal(cov, axis1=1, axis2=2)).any(1)
         return cls(
             model=cast(SignalModel, signal),
             names=concentration_names(fits.model.components),
@@ -518,7 +519,7 @@ class InVivoFit(Quantification):
             noise_sd=rows(fits.misfit * fits.noise),
             noise_outside_sd=rows(fits.noise),
             cost=rows(fits.cost),
-            converged=rows(fits.converged, False),
+            converged=rows(fits.converged & determined, False),
             fitted=usable,
             n_iter=rows(fits.steps, 0),
             fid_scale=fid_scale,
