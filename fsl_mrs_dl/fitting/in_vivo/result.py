@@ -252,8 +252,9 @@ class InVivoFit(Quantification):
             "Models averaged": ", ".join(f"{variant.name} {weight:.2f}" for variant, weight in weights),
         }
 
-    def table(self, combined: Sequence[str] = (), estimate: str = "in-vivo"):
-        """Return names, concentrations and SDs with sums appended: ``(names, (n, m), (n, m))``."""
+    def table(self, combined: Sequence[str] | None = None, estimate: str = "in-vivo"):
+        """Return names, concentrations and SDs with sums appended, those of :attr:`combine` by default: ``(names,
+        (n, m), (n, m))``."""
         return super().table(combined, estimate)
 
     def interval(self, members: list[int]) -> tuple[np.ndarray, np.ndarray]:
