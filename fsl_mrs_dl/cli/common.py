@@ -244,6 +244,5 @@ def processed_file(args, *given) -> Path:
         stem = stem_of(args.file)
     target = output_module.new_file(args.output / f"{stem}.nii.gz", args.overwrite)
     check_not_given([target], (*given_files(args), *(data.path for data in given if data is not None)))
-    if not args.output.exists():
-        output_module.new_output_folder(args.output, overwrite=False)
+    output_module.check_writable(args.output)
     return target

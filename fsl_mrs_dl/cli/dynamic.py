@@ -10,12 +10,12 @@ import numpy as np
 
 from ..core.errors import OptionError, spelled
 from .common import (
-    check_times,
     add_common_arguments,
     add_format_arguments,
     axis_options,
     check_formats,
     check_output,
+    check_times,
     given_files,
     progress_bar,
     read_data,

@@ -62,10 +62,16 @@ def add_fitting_options(group) -> None:
     group.add_argument(
         "--init",
         metavar="NAME",
-        help="initial values: classical, network or both (default: as the data allow)",
+        help=(
+            "initial values: classical, network or both (fsl-mrs model, which is fitted where one is given; default: as"
+            " the data allow)"
+        ),
     )
     group.add_argument(
-        "--model", dest="network", metavar="NAME", help="trained network that proposes them, by name or folder"
+        "--model",
+        dest="network",
+        metavar="NAME",
+        help="trained network that proposes them, by name or folder (fsl-mrs model, which is fitted where it is given)",
     )
     group.add_argument(
         "--estimate",
@@ -81,8 +87,8 @@ def add_fitting_options(group) -> None:
         metavar="WHAT",
         help=(
             "expected concentrations, for posterior_mean: a recipe or a file, 'volume' to learn them from the spectra"
-            " that are fitted, or none (default: normal-brain, if the basis set is a brain's); the in-vivo model has"
-            " wide priors of its own, which none leaves out"
+            " that are fitted (fsl-mrs model, which is fitted where one is given; default: normal-brain, if the basis"
+            " set is a brain's), or none; the in-vivo model has wide priors of its own, which none leaves out"
         ),
     )
     group.add_argument(
@@ -148,9 +154,12 @@ def add_output_options(group) -> None:
     group.add_argument(
         "--TE",
         type=float,
+        metavar="MS",
         help="echo time in ms (default: from the header); the in-vivo model weights macromolecules for it",
     )
-    group.add_argument("--TR", type=float, help="repetition time in s (default: from the header), likewise")
+    group.add_argument(
+        "--TR", type=float, metavar="S", help="repetition time in s (default: from the header), likewise"
+    )
     group.add_argument(
         "--internal_ref", nargs="+", default=["Cr", "PCr"], metavar="METAB", help="internal reference (default: Cr PCr)"
     )
