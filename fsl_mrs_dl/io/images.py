@@ -33,8 +33,8 @@ def image_errors() -> tuple[type[Exception], ...]:
 
 
 def damage_of(path: Path, exc: Exception) -> str:
-    """Return how a file is damaged that an image library's error is about, as 'empty' or 'cut short, 20 bytes'; empty where it
-    is not."""
+    """Return how a file is damaged that an image library's error is about, as 'empty' or 'cut short, 20 bytes'; empty
+    where it is not."""
     import zlib
 
     from nibabel.wrapstruct import WrapStructError

@@ -110,6 +110,9 @@ def test_folders_that_cannot_be_written(tmp_path, capsys):
         ["run", "--data", DATA, "--output"],
         ["mrsi", "--data", DATA, "--basis", BASIS, "--output"],
         ["dynamic", "--data", DATA, "--basis", BASIS, "--dyn_config", table, "--output"],
+        ["simulate", "svs", "--basis", BASIS, "--output"],
+        ["simulate", "spectra", "--basis", BASIS, "--output"],
+        ["simulate", "basis", "--output"],
         ["train", "quant", "--basis", BASIS, "--output"],
     ):
         assert "/proc/out: cannot be made, /proc is not writable" in refused([*words, "/proc/out"], capsys)
