@@ -129,7 +129,8 @@ def quantify(data, basis=None, *, initial_values=None, water=None, progress=None
         ``x0``) and ``init``, ``network``, ``estimate``, ``prior``, ``device``, ``spectral_model`` ('fsl-mrs' by
         default, or 'in-vivo', with ``mm``, ``soft_constraints``, ``echo_time_s`` and ``repetition_time_s``).
         Otherwise those of :class:`fsl_mrs_dl.fitting.options.FitOptions`, and for arrays ``dwelltime`` (s),
-        ``spec_freq_mhz`` and ``nucleus``.  ``combine`` are sums that :meth:`.Quantification.table` appends.
+        ``spec_freq_mhz`` and ``nucleus``.  ``combine`` are sums that :meth:`.Quantification.table` appends;
+        ``internal_ref`` counts where results are written.
 
     Returns
     -------
