@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from .core.errors import DataError, OptionError
-from .core.fids import usable_fids, why_unusable
+from .core.fids import check_decay, usable_fids, why_unusable
 
 __all__ = ["align", "quantify", "denoise", "load_model"]
 
@@ -28,6 +28,11 @@ _OWN_ARGUMENTS = (
 )
 
 _FEWEST_POINTS = 16
+
+_OF_FSL_MRS_MODEL = ("model", "baseline", "metab_groups", "ind_scale", "network")
+_OF_IN_VIVO_MODEL = ("mm", "soft_constraints", "eddy_currents_corrected")
+_OF_FILES = ("edit_mode", "edit_conditions")
+_OF_HEADERS = ("dwelltime", "spec_freq_mhz", "nucleus")
 
 
 def align(data, **options):
@@ -90,7 +95,10 @@ def align(data, **options):
     of_axes = {name: options.pop(name) for name in ("dwelltime", "spec_freq_mhz", "nucleus") if name in options}
     known = list(inspect.signature(align_transients).parameters)[2:]
     _check_names(options, [*known, "dwelltime", "spec_freq_mhz", "nucleus"])
-    alignment = align_transients(fids, Axes(fids.shape[-1], **of_axes), **options)
+    axes = Axes(fids.shape[-1], **of_axes)
+    axes.check_window(options.get("ppmlim"))
+    check_decay(fids)
+    alignment = align_transients(fids, axes, **options)
     return alignment.apply(fids), alignment
 
 
@@ -99,9 +107,10 @@ def quantify(data, basis=None, *, initial_values=None, water=None, progress=None
 
     Parameters
     ----------
-    data : fsl_mrs.core.MRS, MRSI, a list of MRS, or complex array ``(..., n_points)``
+    data : fsl_mrs.core.MRS, MRSI, a list of MRS, MrsData, or complex array ``(..., n_points)``
         FSL-MRS's objects carry their basis set, conjugation and scaling; arrays are FIDs in FSL-MRS's sign convention.
-        A file, whose dimensions and sign are open, is fitted by :func:`fsl_mrs_dl.fitting.data.fit_data`.
+        The data of a file (:func:`fsl_mrs_dl.load`) have dwell time, frequency, nucleus, echo and repetition time in
+        their header; every spectrum is fitted, and coils have to be combined before.
     basis : Basis, fsl_mrs.core.Basis or path
         Not for FSL-MRS's MRS objects.
     initial_values : callable, optional
@@ -109,21 +118,26 @@ def quantify(data, basis=None, *, initial_values=None, water=None, progress=None
         objects.
     progress : callable, optional
         Called with the number of finished spectra; not for FSL-MRS's objects.
+    water : complex array ``(..., n_points)`` or MrsData, optional
+        Unsuppressed water of every FID, or one of all, for the line shape and eddy currents of the in-vivo model; of
+        the same kind as ``data``.
     conjugate : bool, optional
-        Conjugate the FIDs of an array, and ``water`` with them; by default where their frequency axis runs backwards,
+        Conjugate the FIDs, and ``water`` with them; by default where their frequency axis runs backwards,
         with a warning.  FSL-MRS's objects have their own ``check_FID``.
     **options
         For FSL-MRS's objects those of its ``fit_FSLModel`` (``ppmlim``, ``baseline``, ``metab_groups``, ``model``,
         ``x0``) and ``init``, ``network``, ``estimate``, ``prior``, ``device``, ``spectral_model`` ('fsl-mrs' by
         default, or 'in-vivo', with ``mm``, ``soft_constraints``, ``echo_time_s`` and ``repetition_time_s``).
-        Otherwise those of :class:`fsl_mrs_dl.fitting.options.FitOptions`, and ``dwelltime`` (s), ``spec_freq_mhz`` and
-        ``nucleus``.
+        Otherwise those of :class:`fsl_mrs_dl.fitting.options.FitOptions`, and for arrays ``dwelltime`` (s),
+        ``spec_freq_mhz`` and ``nucleus``.  ``combine`` are sums that :meth:`.Quantification.table` appends;
+        ``internal_ref`` counts where results are written.
 
     Returns
     -------
     FitRes, list of FitRes, dict or Quantification
         FSL-MRS's result for an MRS object, a list of them for a list, ``{(x, y, z): FitRes}`` for an MRSI object;
-        :class:`fsl_mrs_dl.fitting.quantification.Quantification` otherwise, with one row per spectrum.
+        :class:`fsl_mrs_dl.fitting.quantification.Quantification` otherwise, with one row per spectrum: the spectra of
+        a file are in the order of ``np.moveaxis(data.fids, 3, -1).reshape(-1, n_points)``.
 
     Raises
     ------
@@ -145,6 +159,12 @@ def quantify(data, basis=None, *, initial_values=None, water=None, progress=None
     if isinstance(data, (list, tuple)) and not data:
         raise DataError("the list of spectra is empty; there is nothing to work on.")
     _refuse_path(data, "fit it with 'fsl_mrs_dl fit', or give its FIDs")
+    from .io.nifti import MrsData
+
+    if isinstance(data, MrsData):
+        if initial_values is not None:
+            raise OptionError("is for arrays", option="initial_values", remedy="give quantify(fids, basis, ...)")
+        return _quantify_file(data, basis, options, water=water, progress=progress, conjugate=conjugate)
     more = {"initial_values": initial_values, "water": water, "progress": progress, "conjugate": conjugate}
     return _quantify_arrays(data, basis, options, **more)
 
@@ -197,26 +217,78 @@ def load_model(name):
     return load(name)
 
 
-def _quantify_arrays(data, basis, options: dict, *, initial_values, water, progress, conjugate):
-    """Fit FIDs with a basis set; ``options`` are those of the axes and of the fit."""
-    from .core.axes import Axes
+def _quantify_file(data, basis, options: dict, *, water, progress, conjugate):
+    """Fit every spectrum of a file with a basis set; ``options`` are those of the fit."""
+    import warnings
+
+    from .fitting.data import fit_data
+    from .fitting.fitted_data import with_names
     from .fitting.options import FitOptions
+    from .io.nifti import MrsData
+
+    for name in _OF_HEADERS:
+        if name in options:
+            raise OptionError("is that of the data's header", option=name, remedy="leave it out, or give data.fids")
+    if water is not None and not isinstance(water, MrsData):
+        raise OptionError("is no data of a file", option="water", remedy="load it with fsl_mrs_dl.load")
+    if "DIM_COIL" in data.dim_tags and data.fids.shape[data.axis("DIM_COIL")] > 1:
+        raise DataError(f"{data.name}: has several coils; combine them first (fsl_mrs_proc coilcombine).")
+    _check_names(options, [field.name for field in fields(FitOptions) if field.name not in _OF_FILES])
+    basis, fit_options = _basis(basis), _fit_options(options)
+    fit_options = with_names(fit_options, basis.names).check()
+    fitted = fit_data(data, basis, fit_options, water=water, progress=progress, conjugate=conjugate)
+    if conjugate is None and fitted.conjugated:
+        warnings.warn(_MIRRORED, stacklevel=3)
+    for artefact in fitted.artefacts:
+        warnings.warn(artefact.text(), stacklevel=3)
+    fitted.fit.combine = fit_options.combine
+    return fitted.fit
+
+
+def _basis(basis):
+    """Return a basis set of a path or of FSL-MRS's object."""
     from .io.basis import Basis
 
-    for_axes = ("dwelltime", "spec_freq_mhz", "nucleus")
-    named = ("initial_values", "progress", "conjugate")
-    _check_names(options, [*for_axes, *(field.name for field in fields(FitOptions)), *named])
     if basis is None:
         raise OptionError(
             "is needed to quantify FIDs", option="basis", remedy="give a Basis, FSL-MRS's Basis or a path"
         )
     if isinstance(basis, (str, Path)):
-        basis = Basis.load(basis)
-    elif not isinstance(basis, Basis):
-        basis = Basis.from_fsl_mrs(basis)
-    of_axes = {name: options.pop(name) for name in for_axes if name in options}
-    from .fitting import quantify as quantify_module
+        return Basis.load(basis)
+    return basis if isinstance(basis, Basis) else Basis.from_fsl_mrs(basis)
 
+
+def _fit_options(options: dict):
+    """Return the FitOptions of keywords, without any that the spectral model does not have."""
+    from .fitting.options import FitOptions
+
+    out = FitOptions(**options)
+    default = FitOptions(spectral_model=out.spectral_model)
+    foreign, other = (
+        (_OF_FSL_MRS_MODEL, "fsl-mrs") if out.spectral_model == "in-vivo" else (_OF_IN_VIVO_MODEL, "in-vivo")
+    )
+    for name in foreign:
+        if getattr(out, name) != getattr(default, name):
+            raise OptionError(
+                f"does not go with the {out.spectral_model} model",
+                option=name,
+                remedy=f"leave it out, or choose `spectral_model` {other}",
+            )
+    return out
+
+
+def _quantify_arrays(data, basis, options: dict, *, initial_values, water, progress, conjugate):
+    """Fit FIDs with a basis set; ``options`` are those of the axes and of the fit."""
+    from .core.axes import Axes
+    from .fitting import quantify as quantify_module
+    from .fitting.fitted_data import with_names
+    from .fitting.options import FitOptions
+
+    named = ("initial_values", "progress", "conjugate")
+    known = [field.name for field in fields(FitOptions) if field.name not in _OF_FILES]
+    _check_names(options, [*_OF_HEADERS, *known, *named])
+    basis = _basis(basis)
+    of_axes = {name: options.pop(name) for name in _OF_HEADERS if name in options}
     for name in ("dwelltime", "spec_freq_mhz"):
         if name not in of_axes:
             raise OptionError(
@@ -224,18 +296,20 @@ def _quantify_arrays(data, basis, options: dict, *, initial_values, water, progr
                 option=name,
                 remedy=f"give quantify(fids, basis, {name}=...)",
             )
-    fids, fit_options = _array(data), FitOptions(**options)
+    fids, fit_options = _array(data), with_names(_fit_options(options), basis.names)
     if fids.shape[-1] < _FEWEST_POINTS:
         raise DataError(
             f"the last axis of the array has {fids.shape[-1]} points, and time is the last axis",
             remedy="move time to the end, and combine coils first",
         )
     axes = Axes(fids.shape[-1], **of_axes)
+    basis.check_match(axes.spec_freq_mhz, axes.nucleus)
+    if initial_values is None:
+        fit_options.check()
+    check_decay(fids, stacklevel=3)
     if conjugate or (conjugate is None and _runs_backwards(fids, axes)):
         fids, water = fids.conj(), None if water is None else np.conj(_array(water))
     _warn_of_artefacts(fids, basis, axes, fit_options.echo_time_s)
-    if initial_values is None:
-        fit_options.check()
     if fit_options.spectral_model == "in-vivo":
         from .fitting.in_vivo.quantify import quantify_in_vivo
 
@@ -246,10 +320,20 @@ def _quantify_arrays(data, basis, options: dict, *, initial_values, water, progr
                 value="in-vivo",
                 remedy="leave `initial_values` out",
             )
-        return quantify_in_vivo(fids, basis, axes, fit_options, water=water, progress=progress)
-    if water is not None:
-        raise OptionError("goes with `spectral_model` in-vivo only", option="water", remedy="leave it out")
-    return quantify_module.quantify(fids, basis, axes, fit_options, initial_values=initial_values, progress=progress)
+        fit = quantify_in_vivo(fids, basis, axes, fit_options, water=water, progress=progress)
+    else:
+        if water is not None:
+            raise OptionError("goes with `spectral_model` in-vivo only", option="water", remedy="leave it out")
+        own = {"initial_values": initial_values, "progress": progress}
+        fit = quantify_module.quantify(fids, basis, axes, fit_options, **own)
+    fit.combine = fit_options.combine
+    return fit
+
+
+_MIRRORED = (
+    "Mirrored data: the signal lies on the wrong side of water, and the frequency axis was reversed (complex"
+    " conjugate); conjugate=False forbids it, conjugate=True or fids.conj() does it without a warning."
+)
 
 
 def _runs_backwards(fids, axes) -> bool:
@@ -261,11 +345,7 @@ def _runs_backwards(fids, axes) -> bool:
     rows = fids.reshape(-1, fids.shape[-1])
     if mirrored(rows[usable_fids(rows)], axes) is None:
         return False
-    warnings.warn(
-        "Mirrored data: the signal lies on the wrong side of water, and the frequency axis was reversed (complex"
-        " conjugate); conjugate=False forbids it, conjugate=True or fids.conj() does it without a warning.",
-        stacklevel=5,
-    )
+    warnings.warn(_MIRRORED, stacklevel=5)
     return True
 
 

@@ -7,6 +7,7 @@ import doctest
 import pkgutil
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,8 @@ import fsl_mrs_dl
 from fsl_mrs_dl import align, api, quantify
 from fsl_mrs_dl.core.axes import Axes
 from fsl_mrs_dl.core.errors import BasisError, DataError, OptionError
+from fsl_mrs_dl.core.fids import check_decay
+from fsl_mrs_dl.core.units import fid_to_spec
 from fsl_mrs_dl.fitting import quantification
 from fsl_mrs_dl.fitting import quantify as quantify_module
 from fsl_mrs_dl.fitting.automatic_initialisation import WithKnownParameters
@@ -311,9 +314,117 @@ def test_arrays_that_hold_no_fids_are_refused(job, data, sim_basis):
 
 def test_files_as_objects_are_no_spectra_yet(sim_basis, nifti_mrs_object):
     """Such an object may hold anything: coils, transients; quantify asks for spectra."""
-    for data in (nifti_mrs_object, nifti.load(EXAMPLE / "svs.nii.gz")):
-        with pytest.raises(DataError, match=type(data).__name__):
-            quantify(data, sim_basis, **GRID)
+    with pytest.raises(DataError, match=type(nifti_mrs_object).__name__):
+        quantify(nifti_mrs_object, sim_basis, **GRID)
+
+
+UNITS = [
+    ("spec_freq_mhz", 127731000.0, "spec_freq_mhz 127731000: is in MHz, 1 to 2000; give 127.731 for 127731000 Hz."),
+    ("spec_freq_mhz", 0.1277, "spec_freq_mhz 0.1277: is in MHz, 1 to 2000."),
+    ("spec_freq_mhz", np.nan, "spec_freq_mhz nan: is in MHz, 1 to 2000."),
+    ("spec_freq_mhz", "3T", "spec_freq_mhz 3T: is in MHz, 1 to 2000."),
+    ("dwelltime", 2000, "dwelltime 2000: is in s, 1e-06 to 0.1; give 1/2000 for a bandwidth of 2000 Hz."),
+    ("dwelltime", 0.5, "dwelltime 0.5: is in s, 1e-06 to 0.1."),
+]
+
+
+@pytest.mark.parametrize("name, value, message", UNITS)
+def test_numbers_in_another_unit_are_named(sim_basis, name, value, message):
+    wrong = GRID | {name: value}
+    fids = np.ones((3, 1024), complex)
+    for call in (
+        lambda: align(fids, **wrong),
+        lambda: quantify(fids, sim_basis, **wrong),
+        lambda: Axes(1024, **wrong),
+        lambda: nifti.MrsData(fids.reshape(1, 1, 1, 1024, 3), nucleus="1H", **wrong).axes,
+    ):
+        with pytest.raises(OptionError) as caught:
+            call()
+        assert str(caught.value) == message
+
+
+@pytest.mark.parametrize("ppmlim", [(0.2, 42), (-30, 4.2), (20, 30)])
+def test_windows_beyond_the_spectra_are_refused(transients, sim_basis, ppmlim):
+    fids = transients[0]
+    data = nifti.MrsData(np.moveaxis(fids, 0, -1)[None, None, None], nucleus="1H", dim_tags=("DIM_DYN",), **GRID)
+    in_words = " ".join(f"{limit:g}" for limit in ppmlim)
+    message = (
+        f"ppmlim {in_words}: reaches beyond the spectra of 1H, -3.5 to 12.8 ppm; give limits in ppm between these."
+    )
+    for call in (
+        lambda: align(fids, **GRID, ppmlim=ppmlim),
+        lambda: align(data, ppmlim=ppmlim),
+        lambda: quantify(fids, sim_basis, **GRID, ppmlim=ppmlim),
+        lambda: quantify(fids, sim_basis, **GRID, ppmlim=ppmlim, spectral_model="in-vivo"),
+    ):
+        with pytest.raises(OptionError) as caught:
+            call()
+        assert str(caught.value) == message
+    # The usual window may be wider than a narrow band, and that of a wide band holds more than signal of the nucleus.
+    Axes(1024, 1 / 800, 123.2).check_window((0.2, 4.2))
+    with pytest.raises(OptionError, match="-12.0 to 20.0 ppm"):
+        Axes(1024, 1 / 20000, 123.2).check_window((0.2, 42))
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        ({"internal_ref": ["Foo"]}, "internal_ref Foo: is not fitted"),
+        ({"combine": ["NAA+Foo"]}, "combine Foo: is not fitted"),
+        ({"echo_time_s": 30}, "echo_time_s 30: is in s, 0 to 1; give 0.03 for 30 ms."),
+        ({"mm": "none"}, "mm: does not go with the fsl-mrs model; leave it out, or choose spectral_model in-vivo."),
+        ({"spectral_model": "in-vivo", "baseline": "off"}, "baseline: does not go with the in-vivo model"),
+        ({"spectral_model": "in-vivo", "network": "quant-universal"}, "network: does not go with the in-vivo model"),
+        ({"edit_mode": "difference"}, "edit_mode: is no option here"),
+    ],
+)
+def test_options_that_would_do_nothing_are_refused(spectra, sim_basis, options, message):
+    with pytest.raises(OptionError) as caught:
+        quantify(spectra, sim_basis, **ON_CPU, **options)
+    assert str(caught.value).startswith(message) and "\n" not in str(caught.value)
+
+
+def test_arrays_of_another_order_and_spectra_are_no_fids(simulate, sim_basis):
+    fids = np.tile(simulate(8, snr=15, seed=2).fids, (8, 1))
+    for call in (lambda: align(fids.T, **GRID), lambda: quantify(fids.T, sim_basis, **GRID)):
+        with pytest.raises(DataError, match="1024 rows of 64 points.*time is the last axis; transpose the array"):
+            call()
+    with pytest.warns(UserWarning, match="^No decay: .*spec_to_fid"):
+        check_decay(fid_to_spec(fids))
+    rng = np.random.default_rng(0)
+    noise = rng.normal(size=(300, 64)) + 1j * rng.normal(size=(300, 64))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for good in (fids, fids[0], fids[:, :60], noise, noise[:1], noise[:, :8], np.zeros((2, 64))):
+            check_decay(good)
+
+
+def test_sums_that_were_asked_for_are_in_the_table(spectra, sim_basis):
+    total = "+".join(sim_basis.names[:2])
+    fit = quantify(spectra[:2], sim_basis, **ON_CPU, combine=[total], init="classical")
+    names, conc, sd = fit.table()
+    assert names == [*sim_basis.names, total] and conc.shape == sd.shape == (2, len(names))
+    np.testing.assert_allclose(conc[:, -1], conc[:, :2].sum(1))
+    assert fit.table(())[0] == list(sim_basis.names)
+
+
+def test_data_of_a_file_are_quantified_with_its_header(spectra, sim_basis):
+    header = {"EchoTime": 0.035, "RepetitionTime": 2.0}
+    fids = np.moveaxis(spectra[:2], 0, -1)[None, None, None]
+    data = nifti.MrsData(fids, nucleus="1H", dim_tags=("DIM_DYN",), header=header, **GRID)
+    options = {"init": "classical", "device": "cpu"}
+    fit = quantify(data, sim_basis, **options, combine=["+".join(sim_basis.names[:2])])
+    np.testing.assert_allclose(fit.conc, quantify(spectra[:2], sim_basis, **GRID, **options).conc, rtol=1e-6)
+    assert len(fit.table()[0]) == len(sim_basis.names) + 1
+    with pytest.raises(OptionError, match="^dwelltime: is that of the data's header"):
+        quantify(data, sim_basis, dwelltime=1 / 2000)
+    with pytest.raises(OptionError, match="^water: is no data of a file"):
+        quantify(data, sim_basis, water=spectra[:1], spectral_model="in-vivo")
+    with pytest.raises(OptionError, match="^basis: is needed"):
+        quantify(data)
+    coils = nifti.MrsData(fids, nucleus="1H", dim_tags=("DIM_COIL",), **GRID)
+    with pytest.raises(DataError, match="several coils; combine them first"):
+        quantify(coils, sim_basis)
 
 
 def test_classes_of_the_same_name_from_elsewhere_are_not_taken_for_fsl_mrss(sim_basis):

@@ -20,6 +20,7 @@ __all__ = [
     "check_not_given",
     "check_output",
     "check_there",
+    "check_times",
     "processed_file",
     "progress_bar",
     "read_basis",
@@ -27,6 +28,9 @@ __all__ = [
     "read_water",
     "str_or_int",
 ]
+
+
+_SHORTEST_TE_MS = 0.3  # a number below it is one of seconds
 
 
 def add_common_arguments(parser, *, output: str = "an existing output folder", device: bool = True) -> None:
@@ -60,6 +64,22 @@ def axis_options(args):
     if args.nucleus is not None:
         nucleus(args.nucleus)
     return AxisOptions(args.bandwidth, args.frequency, args.nucleus)
+
+
+def check_times(args) -> None:
+    """Raise OptionError for echo and repetition times that have the wrong unit."""
+    from ..fitting.options import LONGEST_ECHO_TIME_S, REPETITION_TIMES_S
+
+    longest = 1e3 * LONGEST_ECHO_TIME_S
+    if args.TE and not _SHORTEST_TE_MS <= args.TE <= longest:
+        limits = f"0 or {_SHORTEST_TE_MS:g} to {longest:g}"
+        in_s = args.TE > 0 and args.TE < _SHORTEST_TE_MS
+        remedy = f"give {1e3 * args.TE:g} for {args.TE:g} s" if in_s else None
+        raise OptionError(f"is in ms, {limits}", option="TE", value=f"{args.TE:g}", remedy=remedy)
+    low, high = REPETITION_TIMES_S
+    if args.TR is not None and not low <= args.TR <= high:
+        remedy = f"give {args.TR / 1e3:g} for {args.TR:g} ms" if args.TR > high else None
+        raise OptionError(f"is in s, {low:g} to {high:g}", option="TR", value=f"{args.TR:g}", remedy=remedy)
 
 
 def say(args, text: str) -> None:
@@ -224,6 +244,5 @@ def processed_file(args, *given) -> Path:
         stem = stem_of(args.file)
     target = output_module.new_file(args.output / f"{stem}.nii.gz", args.overwrite)
     check_not_given([target], (*given_files(args), *(data.path for data in given if data is not None)))
-    if not args.output.exists():
-        output_module.new_output_folder(args.output, overwrite=False)
+    output_module.check_writable(args.output)
     return target

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from .. import __version__, _hook
 from ..core.errors import FslMrsDlError
+from ..core.extras import EXTRAS, how_to_install, missing_of
 from ..fslmrs import launchers, switch
 from ..io import files
 
@@ -39,6 +40,7 @@ def examine() -> list[Finding]:
         *_ourselves(),
         *_device(),
         *_converter(),
+        *_extras(),
         *examine_fsl_mrs(),
         *_launchers(),
         *_fsleyes(),
@@ -194,6 +196,22 @@ def _converter() -> list[Finding]:
             Finding(ABSENT, "spec2nii: not installed; only NIfTI-MRS and LCModel's RAW are read (pip install spec2nii)")
         ]
     return [Finding(GOOD, f"spec2nii {version}, for files of scanners and jMRUI")]
+
+
+def _extras() -> list[Finding]:
+    """Return which optional dependencies are installed; the converter has a finding of its own."""
+    out, there = [], []
+    for name, (purpose, _) in EXTRAS.items():
+        missing = missing_of(name)
+        if name == "convert":
+            continue
+        if not missing:
+            there.append(f"{name} ({purpose})")
+            continue
+        out.append(
+            Finding(ABSENT, f"extra {name}, for {purpose}: without {', '.join(missing)} ({how_to_install(name)})")
+        )
+    return [Finding(GOOD, f"extras: {', '.join(there)}")] * bool(there) + out
 
 
 def _launchers() -> list[Finding]:

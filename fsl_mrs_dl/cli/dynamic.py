@@ -15,6 +15,7 @@ from .common import (
     axis_options,
     check_formats,
     check_output,
+    check_times,
     given_files,
     progress_bar,
     read_data,
@@ -144,6 +145,7 @@ def _options(args, basis):
     """Return the FitOptions of parsed arguments, checked."""
     from ..fitting.options import FitOptions
 
+    check_times(args)
     times = {"echo_time_s": args.TE and args.TE / 1e3, "repetition_time_s": args.TR}
     if args.spectral_model == "in-vivo":
         for name in _OF_FSL_MRS:

@@ -54,6 +54,9 @@ def add_arguments(parser) -> None:
     required.add_argument("--output", required=True, type=Path, metavar="DIR", help="output folder")
     group = parser.add_argument_group("fitting options")
     add_fitting_options(group)
+    group.add_argument("--average", nargs="+", metavar="DIM", help="average over these dimensions first, e.g. DIM_DYN")
+    add_format_arguments(group)
+    group = parser.add_argument_group("absolute concentrations (with --h2o)")
     group.add_argument(
         "--h2o",
         metavar="FILE",
@@ -62,9 +65,7 @@ def add_arguments(parser) -> None:
             " from it and corrects eddy currents, where that makes the fit better"
         ),
     )
-    group.add_argument("--average", nargs="+", metavar="DIM", help="average over these dimensions first, e.g. DIM_DYN")
-    add_format_arguments(group)
-    add_scaling_options(parser.add_argument_group("absolute concentrations (with --h2o)"))
+    add_scaling_options(group)
     group = parser.add_argument_group("output options")
     group.add_argument(
         "--t1",

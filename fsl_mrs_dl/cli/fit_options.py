@@ -9,7 +9,7 @@ import configargparse
 
 from ..core.errors import OptionError, spelled
 from ..core.metabolites import name_among
-from .common import str_or_int
+from .common import check_times, str_or_int
 
 if TYPE_CHECKING:
     from ..io.basis import Basis
@@ -62,10 +62,16 @@ def add_fitting_options(group) -> None:
     group.add_argument(
         "--init",
         metavar="NAME",
-        help="initial values: classical, network or both (default: as the data allow)",
+        help=(
+            "initial values: classical, network or both (fsl-mrs model, which is fitted where one is given; default: as"
+            " the data allow)"
+        ),
     )
     group.add_argument(
-        "--model", dest="network", metavar="NAME", help="trained network that proposes them, by name or folder"
+        "--model",
+        dest="network",
+        metavar="NAME",
+        help="trained network that proposes them, by name or folder (fsl-mrs model, which is fitted where it is given)",
     )
     group.add_argument(
         "--estimate",
@@ -81,8 +87,8 @@ def add_fitting_options(group) -> None:
         metavar="WHAT",
         help=(
             "expected concentrations, for posterior_mean: a recipe or a file, 'volume' to learn them from the spectra"
-            " that are fitted, or none (default: normal-brain, if the basis set is a brain's); the in-vivo model has"
-            " wide priors of its own, which none leaves out"
+            " that are fitted (fsl-mrs model, which is fitted where one is given; default: normal-brain, if the basis"
+            " set is a brain's), or none; the in-vivo model has wide priors of its own, which none leaves out"
         ),
     )
     group.add_argument(
@@ -148,9 +154,12 @@ def add_output_options(group) -> None:
     group.add_argument(
         "--TE",
         type=float,
+        metavar="MS",
         help="echo time in ms (default: from the header); the in-vivo model weights macromolecules for it",
     )
-    group.add_argument("--TR", type=float, help="repetition time in s (default: from the header), likewise")
+    group.add_argument(
+        "--TR", type=float, metavar="S", help="repetition time in s (default: from the header), likewise"
+    )
     group.add_argument(
         "--internal_ref", nargs="+", default=["Cr", "PCr"], metavar="METAB", help="internal reference (default: Cr PCr)"
     )
@@ -345,6 +354,7 @@ def fit_options(args, basis):
     from ..fitting.fitted_data import with_names
     from ..fitting.options import FitOptions
 
+    check_times(args)
     if args.spectral_model == "in-vivo":
         return _in_vivo_options(args, basis)
     # Of edited data the metabolites of all conditions are the same.
@@ -423,20 +433,11 @@ def _check_preset(args) -> None:
         )
 
 
-def _check_times(args) -> None:
-    """Raise OptionError for echo and repetition times that have the wrong unit."""
-    if args.TE and not 0.3 <= args.TE <= 1000:
-        raise OptionError("is in ms, 0 or 0.3 to 1000", option="TE", value=f"{args.TE:g}")
-    if args.TR is not None and not 0.1 <= args.TR <= 60:
-        raise OptionError("is in s, 0.1 to 60", option="TR", value=f"{args.TR:g}")
-
-
 def _in_vivo_options(args, basis):
     """Return the FitOptions of the in-vivo model, checked."""
     from ..fitting.fitted_data import with_names
     from ..fitting.options import FitOptions
 
-    _check_times(args)
     for name in _FSL_MRS_MODEL:
         if getattr(args, name) and name != "init":
             raise OptionError(

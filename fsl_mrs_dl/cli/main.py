@@ -13,6 +13,7 @@ import configargparse
 
 from .. import __version__
 from ..core.errors import FslMrsDlError, nearest, spelling_of
+from ..core.extras import extra_of, how_to_install
 from ..core.topics import hint
 from . import (
     align,
@@ -97,7 +98,9 @@ def run(args, called: str, spelling) -> int:
         missing = (exc.name or "").partition(".")[0]
         if args.debug or missing in ("", "fsl_mrs_dl", "fsleyes_plugin_dl"):
             return _failed(args, called, exc)
-        print(f"{called}: error: needs {missing}, which is not installed here; install it with pip.", file=sys.stderr)
+        extra = extra_of(missing)
+        remedy = f"install it with: {how_to_install(extra)}" if extra else "install it with pip"
+        print(f"{called}: error: needs {missing}, which is not installed here; {remedy}.", file=sys.stderr)
         return 2
     except KeyboardInterrupt as exc:
         print(f"\n{called}: {str(exc) or 'interrupted; nothing was written.'}", file=sys.stderr)

@@ -53,10 +53,10 @@ def add_arguments(parser) -> None:
         metavar="IMAGE",
         help="structural image, for a picture of the voxel; tissue fractions need a segmentation of it (--tissue_frac)",
     )
+    add_format_arguments(group)
     add_processing_options(parser.add_argument_group("basis set and processing"))
     add_fitting_options(parser.add_argument_group("fitting options"))
     add_scaling_options(parser.add_argument_group("absolute concentrations"))
-    add_format_arguments(parser)
     group = parser.add_argument_group("output options")
     add_output_options(group)
     group.add_argument("--no-report", dest="report", action="store_false", help="write no HTML reports")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ..core.errors import spelled
+from .common import check_times
 
 __all__ = ["add_scaling_options", "print_reasons", "scaling_of"]
 
@@ -55,6 +56,7 @@ def scaling_of(args, data=None):
     from ..concentrations.segmentation import tissue_fractions
     from ..concentrations.tissue import DEFAULT_SD
 
+    check_times(args)
     sd = DEFAULT_SD if args.tissue_frac_sd is None else args.tissue_frac_sd
     return WaterScaling(
         echo_time_s=args.TE and args.TE / 1e3,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from .common import add_common_arguments, given_files, read_basis
+from .common import add_common_arguments, check_output, given_files, read_basis
 
 __all__ = ["add_arguments"]
 
@@ -33,9 +33,11 @@ def _add_basis(kinds) -> None:
             " refocusing pulses of press, mega-press, hermes and hercules"
         ),
     )
-    basis.add_argument("--TE", type=float, help="echo time in ms (default 30; MEGA 68, HERMES and HERCULES 80)")
-    basis.add_argument("--TE1", type=float, help="first echo time of press and its edited kinds in ms")
-    basis.add_argument("--TM", type=float, help="mixing time of steam in ms")
+    basis.add_argument(
+        "--TE", type=float, metavar="MS", help="echo time in ms (default 30; MEGA 68, HERMES and HERCULES 80)"
+    )
+    basis.add_argument("--TE1", type=float, metavar="MS", help="first echo time of press and its edited kinds in ms")
+    basis.add_argument("--TM", type=float, metavar="MS", help="mixing time of steam in ms")
     basis.add_argument(
         "--refocusing",
         choices=("slice-selective", "ideal"),
@@ -110,7 +112,9 @@ def _add_svs(kinds) -> None:
     svs.add_argument(
         "--drift", type=float, nargs=2, default=(10.0, 40.0), metavar=("HZ", "DEG"), help="drift (default 10 40)"
     )
-    svs.add_argument("--TE", type=float, help="echo time in ms for the header (default that of the basis set)")
+    svs.add_argument(
+        "--TE", type=float, metavar="MS", help="echo time in ms for the header (default that of the basis set)"
+    )
     add_common_arguments(svs, device=False)
     svs.set_defaults(func=_simulate_svs)
 
@@ -254,6 +258,7 @@ def _simulate_basis(args) -> None:
 
     edited = args.sequence in EDITING_SCHEMES
     _check_edit_options(args, edited)
+    check_output(args)
     if edited and args.edit is None:
         return _simulate_edited_basis(args)
     usual_ms = usual_echo_time_ms(args.sequence) if edited else None if args.sequence == "fid" else 30.0
@@ -384,6 +389,7 @@ def _simulate_svs(args) -> None:
     from ..io.edited_basis import EditedBasis, is_edited_basis
     from ..simulation import acquisition
 
+    check_output(args)
     acquired = acquisition.simulate_svs(
         EditedBasis.load(args.basis) if is_edited_basis(args.basis) else read_basis(args.basis),
         transients=args.transients,
@@ -409,6 +415,7 @@ def _simulate_spectra(args) -> None:
     from ..io import output as output_module
     from ..simulation import recipe_spectra
 
+    check_output(args)
     simulated = recipe_spectra.simulate_spectra(
         read_basis(args.basis), args.recipe, args.spectra, seed=args.seed, te_ms=args.TE
     )

@@ -50,7 +50,7 @@ def add_arguments(parser) -> None:
     add_processing_options(group)
     add_fitting_options(parser.add_argument_group("fitting options (participant)"))
     add_scaling_options(parser.add_argument_group("absolute concentrations (participant)"))
-    add_format_arguments(parser)
+    add_format_arguments(parser.add_argument_group("formats without axes (participant)"))
     group = parser.add_argument_group("output options (participant)")
     add_output_options(group)
     group.add_argument("--no-report", dest="report", action="store_false", help="write no HTML report of each session")
@@ -136,11 +136,13 @@ def run(args) -> None:
     """Run the levels that were asked for."""
     check_fsl_mrs_options(args)
     check_basis_options(args)
+    from ..io.output import check_writable
     from ..workflow.collect import check_by_hand
     from ..workflow.derivatives import check_study_folder, describe, name_problem
 
     dataset, sessions = _sessions(args)
     check_study_folder(args.output, dataset)
+    check_writable(args.output)
     _check_not_of_groups(args)
     rules = _rules(args)
     if "group" in args.levels:

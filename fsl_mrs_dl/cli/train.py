@@ -24,9 +24,11 @@ def run(args) -> None:
     """
     import torch
 
+    from ..io.output import check_writable
     from ..training.search import search_and_train
     from ..training.trainer import train
 
+    check_writable(args.output)
     args.method = getattr(args, "method", "autoencoder")
     _check_numbers(args)
     if args.threads:

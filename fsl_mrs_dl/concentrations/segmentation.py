@@ -74,9 +74,10 @@ def tissue_fractions(values: Sequence[str | float | Path], data: MrsData, sd: fl
     if len(numbers) == len(values):
         if len(numbers) != 3:
             raise OptionError(
-                "takes three fractions, or files",
+                f"{len(numbers)} {'fraction is' if len(numbers) == 1 else 'fractions are'} given, and three are needed",
                 option="tissue_frac",
-                remedy="give white, grey and CSF, as 0.4 0.5 0.1",
+                value=" ".join(map(str, values)),
+                remedy="give white, grey and CSF, as 0.4 0.5 0.1, or files",
             )
         white, grey, csf = numbers
         return TissueFractions.from_values(white, grey, csf, sd=sd)
@@ -167,7 +168,10 @@ def _image(path: Path) -> tuple[np.ndarray, np.ndarray]:
     DataError
     """
     if not path.is_file():
-        raise DataError(f"{path}: no such file", remedy="give the path of a segmentation (`tissue_frac`)")
+        raise DataError(
+            f"{path}: no such file",
+            remedy="give the white, grey and CSF fraction as numbers, or segmentations as files (`tissue_frac`)",
+        )
     try:
         image = open_any_image(path)
         values, affine = np.asarray(image.dataobj, np.float32), np.asarray(image.affine, np.float64)

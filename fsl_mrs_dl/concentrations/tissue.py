@@ -68,6 +68,13 @@ class TissueFractions:
         """
         values = np.array([white, grey, csf], float)
         total = values.sum()
+        if (values < 0).any():
+            raise OptionError(
+                f"{values[values < 0][0]:g} is negative",
+                option="tissue_frac",
+                value=" ".join(f"{value:g}" for value in values),
+                remedy="give the white, grey and CSF fraction of the voxel, such as 0.4 0.5 0.1",
+            )
         if not (np.isfinite(values).all() and (values >= 0).all() and abs(total - 1) <= _NEAR):
             raise OptionError(
                 f"is the white, grey and CSF fraction of the voxel, which sum to 1 (here {total:g})",

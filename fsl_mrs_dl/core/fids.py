@@ -2,9 +2,21 @@
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 
-__all__ = ["FEWEST_ACQUIRED", "UNUSABLE", "acquired_points", "usable_fids", "why_unusable", "zero_filling"]
+from .errors import DataError
+
+__all__ = [
+    "FEWEST_ACQUIRED",
+    "UNUSABLE",
+    "acquired_points",
+    "check_decay",
+    "usable_fids",
+    "why_unusable",
+    "zero_filling",
+]
 
 FEWEST_ACQUIRED = 16
 """Points, at least, that estimates are made from."""
@@ -50,6 +62,63 @@ def why_unusable(fids: np.ndarray, axis: int = -1) -> tuple[str, str | None]:
         "cut them off (fsl_mrs_proc truncate) in data and water reference alike; where the echo was earlier than the"
         " first point that remains, give that point's time after it in s as AcquisitionStartTime in the header",
     )
+
+
+_START = 0.1  # of the points, where FIDs have most of their signal
+_NO_DECAY, _DECAY = 0.02, 0.5  # shares of the signal there, of spectra or single points, and of FIDs
+_CLEAR = 6.0  # SDs that the signal of a mean must have for a judgement
+
+
+def check_decay(fids: np.ndarray, *, stacklevel: int = 2) -> None:
+    """Refuse FIDs whose first axis is that of time, and warn of spectra, which do not decay.
+
+    Parameters
+    ----------
+    fids : complex ndarray ``(..., n_points)``
+    stacklevel : int
+        Of the warning, as of :func:`warnings.warn`.
+
+    Raises
+    ------
+    DataError
+        If the array is ``(n_points, n_spectra)``.
+    """
+    rows = fids.reshape(-1, fids.shape[-1])
+    rows = rows[np.isfinite(rows).all(-1)]
+    share = _share_at_start(rows)
+    transposed = fids.ndim == 2 and len(rows) > max(rows.shape[-1], FEWEST_ACQUIRED)
+    if transposed and not share > _DECAY and _share_at_start(rows.T) > _DECAY:
+        n_rows, n_points = fids.shape
+        raise DataError(
+            f"the array has {n_rows} rows of {n_points} points, and the signal decays along the rows' axis; time is the"
+            " last axis",
+            remedy="transpose the array (fids.T)",
+        )
+    if share < _NO_DECAY:
+        warnings.warn(
+            "No decay: the signal is not at the beginning of the last axis. Give FIDs: a spectrum is turned into one by"
+            " fsl_mrs_dl.core.units.spec_to_fid.",
+            stacklevel=stacklevel + 1,
+        )
+
+
+def _share_at_start(rows: np.ndarray) -> float:
+    """Return the share of the signal of FIDs ``(n, n_points)`` in the first tenth of their points; NaN where there is
+    no clear signal."""
+    if rows.size == 0 or rows.shape[-1] < FEWEST_ACQUIRED:
+        return np.nan
+    rows = rows[:, : acquired_points(rows)]
+    largest = np.abs(rows).max()
+    power = (np.abs(rows / (largest or 1.0)) ** 2).mean(0)
+    # The median of such a mean is below its expectation.
+    noise = float(np.median(power)) / (1 - 1 / (9 * len(rows))) ** 3
+    above = power - noise
+    # The power of noise has an SD as large as its mean.
+    if above.sum() < _CLEAR * noise * np.sqrt(len(power) / len(rows)):
+        return np.nan
+    above = np.clip(above - 3 * noise / np.sqrt(len(rows)), 0, None)
+    start = max(1, round(_START * len(power)))
+    return float(above[:start].sum() / above.sum()) if above.any() else np.nan
 
 
 def _first(fids: np.ndarray, axis: int) -> np.ndarray:

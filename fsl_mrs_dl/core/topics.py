@@ -66,11 +66,13 @@ _BY_PROBLEM: dict[type[FslMrsDlError], tuple[tuple[str, str], ...]] = {
         ("segmentation", "position|fast_pve|3D image|an image|cover the voxel"),
         (
             "study",
-            "is no table|no column|two sessions|no session|spectroscopy|folder nor a table|has no lines|object of JSON",
+            "no such folder|is no table|no column"
+            "|two sessions|no session|spectroscopy|folder nor a table|has no lines|object of JSON",
         ),
         (
             "file-unreadable",
-            "cannot be read|cut short|damaged|NIfTI-MRS file|is no JSON|compressed file|numbers|dwell time",
+            "cannot be read|file is empty"
+            "|cut short|damaged|NIfTI-MRS file|is no JSON|compressed file|numbers|dwell time",
         ),
         ("data-unsuitable", ""),
     ),

@@ -103,6 +103,13 @@ def read_configuration(path: str | Path, *, execute: bool = False) -> Configurat
     path = Path(path)
     try:
         text = path.read_text(encoding="utf-8-sig")
+    except FileNotFoundError as exc:
+        raise OptionError(
+            "no such file",
+            option="dyn_config",
+            value=path,
+            remedy="give the path of a configuration in FSL-MRS's form, with Parameters, Bounds and functions",
+        ) from exc
     except (OSError, UnicodeDecodeError) as exc:
         reason = getattr(exc, "strerror", None) or "it is no text"
         raise OptionError(f"cannot be read ({reason})", option="dyn_config", value=path) from exc

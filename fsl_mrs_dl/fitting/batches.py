@@ -88,7 +88,7 @@ def fit_rows(
         _write_network_answers(result, index, network, spec)
     result.empty[index] = holds_noise_only(model.eliminate_baseline(spec), solution.cost, model, filled).cpu().numpy()
     result.cost[index] = solution.cost.cpu().numpy()
-    result.converged[index] = solution.converged.cpu().numpy()
+    result.converged[index] = solution.converged.cpu().numpy() & result.determined[index]
     result.n_iter[index] = solution.n_iter.cpu().numpy()
     failed = index[~np.isfinite(result.cost[index])]
     result.params[failed] = np.nan

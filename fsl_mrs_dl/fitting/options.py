@@ -7,7 +7,15 @@ from dataclasses import dataclass
 
 from ..core.errors import OptionError
 
-__all__ = ["ESTIMATES", "FitOptions", "SPECTRAL_MODELS", "check_time"]
+__all__ = [
+    "ESTIMATES",
+    "FitOptions",
+    "LONGEST_ECHO_TIME_S",
+    "REPETITION_TIMES_S",
+    "SPECTRAL_MODELS",
+    "check_time",
+    "finite_numbers",
+]
 
 SPECTRAL_MODELS = ("fsl-mrs", "in-vivo")
 """Spectral models: FSL-MRS's own, and the one with priors for in vivo 1H spectra of the brain."""
@@ -17,19 +25,47 @@ ESTIMATES = ("ml", "posterior_mean", "network")
 the default everywhere."""
 
 
+LONGEST_ECHO_TIME_S, REPETITION_TIMES_S = 1.0, (0.01, 100.0)
+"""Longest echo time, and shortest and longest repetition time, of a measurement: one beyond them has another unit."""
+
+
 def check_time(name: str, seconds: float | None) -> None:
-    """Raise OptionError for an echo or repetition time that cannot be; an echo time may be zero.
+    """Raise OptionError for an echo or repetition time (s) that no measurement has; an echo time may be zero.
 
     Raises
     ------
     OptionError
     """
-    may_be_zero = "echo" in name
-    if seconds is None or 0 < seconds < math.inf or (seconds == 0 and may_be_zero):
+    low, high = (0.0, LONGEST_ECHO_TIME_S) if "echo" in name else REPETITION_TIMES_S
+    if seconds is None:
         return
+    (value,) = finite_numbers(name, [seconds])
+    if low <= value <= high:
+        return
+    in_ms = low <= value / 1e3 and value > high and value / 1e3 <= high
     raise OptionError(
-        "is no time", option=name, value=seconds, remedy=f"give it in seconds{', 0 or more' * may_be_zero}"
+        f"is in s, {low:g} to {high:g}",
+        option=name,
+        value=f"{value:g}",
+        remedy=f"give {value / 1e3:g} for {value:g} ms" if in_ms else None,
     )
+
+
+def finite_numbers(name: str, values) -> tuple[float, ...]:
+    """Return the values of an option as numbers.
+
+    Raises
+    ------
+    OptionError
+        If one is no finite number.
+    """
+    try:
+        numbers = tuple(float(value) for value in values)
+    except (TypeError, ValueError):
+        numbers = (math.nan,)
+    if not all(map(math.isfinite, numbers)):
+        raise OptionError("is no number", option=name, value=" ".join(map(str, values)), remedy="give a finite one")
+    return numbers
 
 
 @dataclass(frozen=True)

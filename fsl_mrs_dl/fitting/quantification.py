@@ -75,6 +75,8 @@ class Quantification:
         Above one where the misfit is larger than in realistic spectra, see :mod:`fsl_mrs_dl.fitting.verdict`.
     network_note : str
         Remark on the concentrations of the network, if any.
+    combine : tuple of str
+        Sums of metabolites, such as 'NAA+NAAG', that :meth:`table` appends by default.
     """
 
     model: SignalModel
@@ -101,6 +103,7 @@ class Quantification:
     unexplained: np.ndarray = field(repr=False, default_factory=_no_array)
     misfit_score: np.ndarray = field(repr=False, default_factory=_no_array)
     network_note: str = field(repr=False, default="")
+    combine: tuple[str, ...] = field(repr=False, default=())
 
     own_estimate = "ml"
     """Name of the estimate that :meth:`interval` is of; the model's, not a field."""
@@ -162,7 +165,13 @@ class Quantification:
     def usable(self) -> np.ndarray:
         """Whether concentrations mean anything, bool ``(n,)``: the fit converged on a signal, and the misfit is no
         larger than in realistic spectra."""
-        return self.fitted & self.converged & ~self.empty & (self.misfit_score <= 1)
+        return self.fitted & self.converged & ~self.empty & (self.misfit_score <= 1) & self.determined
+
+    @property
+    def determined(self) -> np.ndarray:
+        """Whether all concentrations and their SDs are numbers, bool ``(n,)``; the SD of a metabolite without signal in
+        the window is infinite."""
+        return np.isfinite(self.conc).all(1) & ~np.isnan(self.crlb_sd).any(1)
 
     @property
     def verdict(self) -> np.ndarray:
@@ -329,8 +338,12 @@ class Quantification:
             columns.append(self.names.index(member))
         return columns
 
-    def table(self, combined: Sequence[str] = (), estimate: str = "ml") -> tuple[list[str], np.ndarray, np.ndarray]:
-        """Return names, concentrations and SDs with sums appended: ``(names, (n, m), (n, m))``."""
+    def table(
+        self, combined: Sequence[str] | None = None, estimate: str = "ml"
+    ) -> tuple[list[str], np.ndarray, np.ndarray]:
+        """Return names, concentrations and SDs with sums appended, those of :attr:`combine` by default: ``(names,
+        (n, m), (n, m))``."""
+        combined = self.combine if combined is None else combined
         sums = [self.members(name) for name in combined]
         values, cov = self.estimate(estimate)
         conc = [values, *(values[:, rows].sum(-1)[:, None] for rows in sums)]

@@ -42,6 +42,7 @@ def model_for(basis: Basis, axes: Axes, options: FitOptions = FitOptions()) -> t
     BasisError, OptionError
     """
     basis.check_match(axes.spec_freq_mhz, axes.nucleus)
+    axes.check_window(options.ppmlim)
     ppmlim = options.ppmlim or axes.usual_window
     if ppmlim is None:
         raise OptionError(

@@ -193,10 +193,12 @@ def signal_model_of(mrs, options: FitOptions):
 
     signal_model.check_model(options.model)
     assert options.ppmlim is not None  # FSL-MRS always has a window
+    axes = Axes(mrs.numPoints, mrs.dwellTime, mrs.centralFrequency / 1e6, mrs.nucleus)
+    axes.check_window(options.ppmlim)
     _, regressor = fsl_mrs_baseline(mrs, options.ppmlim, options.baseline)
     return signal_model.SignalModel(
         mrs.basis.T,
-        Axes(mrs.numPoints, mrs.dwellTime, mrs.centralFrequency / 1e6, mrs.nucleus),
+        axes,
         model=options.model,
         groups=options.metab_groups,
         ppmlim=options.ppmlim,

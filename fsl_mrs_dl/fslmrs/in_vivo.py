@@ -83,6 +83,7 @@ def _study_of(mrs, fids: np.ndarray, water: np.ndarray | None, options: FitOptio
     recipe = _recipe_of(mrs, options, usual)
     basis, names = recipe.basis_of(mrs)
     assert options.ppmlim is not None  # FSL-MRS always has a window
+    axes_of(mrs).check_window(options.ppmlim)
     acquisition = Acquisition(
         te_s=recipe.te_s,
         tr_s=recipe.tr_s,

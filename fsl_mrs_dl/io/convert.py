@@ -138,6 +138,7 @@ def load_with_record(path: str | Path, options: AxisOptions | None = None) -> Co
     if _is_nifti(path, head):
         return _agreeing(Conversion(nifti.load(path)), options)
     assert head is not None
+    _refuse_basis_or_nothing(path, head)
     if is_lcmodel_raw(head):
         return Conversion(read_lcmodel_raw(path, options))
     with tempfile.TemporaryDirectory(prefix="fsl_mrs_dl_") as folder:
@@ -169,6 +170,8 @@ def check_format(path: str | Path, options: AxisOptions | None = None) -> None:
         As :func:`load_any`.
     """
     path, head = Path(path), _head(Path(path))
+    if head is not None:
+        _refuse_basis_or_nothing(path, head)
     if _is_nifti(path, head) or (head is not None and is_lcmodel_raw(head)):
         return
     assert head is not None
@@ -176,6 +179,27 @@ def check_format(path: str | Path, options: AxisOptions | None = None) -> None:
         words = _words(path, head, options or AxisOptions(), Path(folder))
     if _program() is None:
         raise _missing(path, words)
+
+
+def _refuse_basis_or_nothing(path: Path, head: bytes) -> None:
+    """Raise DataError for a basis set in place of spectra, and for an empty file."""
+    if not head and path.is_file():
+        raise DataError(f"{path}: the file is empty", remedy="copy or convert it again")
+    if _is_basis(path, head):
+        raise DataError(
+            f"{path}: is a basis set, and spectra are needed",
+            remedy="give spectra as `data` and the basis set as `basis`: are the two swapped?",
+        )
+
+
+def _is_basis(path: Path, head: bytes) -> bool:
+    """Tell from its first bytes whether a file is of a basis set, LCModel's or FSL-MRS's, or a folder holds these."""
+    if path.is_dir():
+        files = sorted([*path.glob("*.json"), *path.glob("*/*.json")])[:3]
+        return any(_is_basis(one, _head(one) or b"") for one in files)
+    if re.search(rb"[$&]BASIS1?\b", head, re.IGNORECASE):
+        return True
+    return head.lstrip()[:1] == b"{" and re.search(rb'"basis(_re|_im|_dwell|_centre)?"', head) is not None
 
 
 def stem_of(path: str | Path) -> str:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import re
 import struct
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,9 +15,10 @@ if TYPE_CHECKING:
     from nibabel.filebasedimages import FileBasedImage
     from nibabel.spatialimages import SpatialImage
 
-__all__ = ["image_errors", "open_any_image", "open_image"]
+__all__ = ["damage_of", "image_errors", "open_any_image", "open_image"]
 
 _MOST_PACKED = 1100  # bytes of a byte of gzip's
+_LEAST_HEADER, _LEAST_PACKED = 348, 60  # bytes of a NIfTI header, as it is and in gzip
 
 
 def image_errors() -> tuple[type[Exception], ...]:
@@ -27,6 +30,27 @@ def image_errors() -> tuple[type[Exception], ...]:
 
     damaged = (EOFError, OSError, OverflowError, MemoryError, ValueError, struct.error, zlib.error)
     return ImageFileError, HeaderDataError, *damaged
+
+
+def damage_of(path: Path, exc: Exception) -> str:
+    """Return how a file is damaged that an image library's error is about, as 'empty' or 'cut short, 20 bytes'; empty
+    where it is not."""
+    import zlib
+
+    from nibabel.wrapstruct import WrapStructError
+
+    text = str(exc)
+    if "cut short" in text:
+        return text.partition("is ")[2] or text
+    least = _LEAST_PACKED if path.suffix.lower() == ".gz" else _LEAST_HEADER
+    with contextlib.suppress(OSError):
+        size = path.stat().st_size
+        if size == 0:
+            return "empty"
+        if size < least:
+            return f"cut short, {size} bytes"
+    short = re.search(r"expected \d+ bytes, got \d+|end-of-stream|wrong size|buffer is smaller", text, re.IGNORECASE)
+    return "cut short, or damaged" if isinstance(exc, (EOFError, zlib.error, WrapStructError)) or short else ""
 
 
 def open_image(path: Path) -> SpatialImage:

@@ -22,7 +22,7 @@ from ..core.errors import DataError, OutputError
 from ..core.fids import usable_fids, why_unusable
 from .files import json_content
 from .header_keys import carrier_ppm, start_time_s, tidy_header
-from .images import image_errors, open_image
+from .images import damage_of, image_errors, open_image
 from .output import whole_file
 
 __all__ = [
@@ -193,12 +193,20 @@ def _read(path: str | Path, convert: Callable[..., MrsData]) -> MrsData:
     except NotNIFTI_MRS as exc:
         raise DataError(f"{path}: not a NIfTI-MRS file ({exc})", remedy=_NO_SPECTRA) from exc
     except _header_errors() as exc:
-        detail = str(exc).splitlines()[0] if str(exc) else type(exc).__name__
-        raise DataError(f"{path}: cannot be read as NIfTI-MRS ({detail})", remedy=_CONVERT) from exc
+        raise _unreadable(path, file, exc) from exc
     except Exception as exc:  # fslpy raises bare classes of its own for a name that is not an image
         if type(exc).__module__.split(".")[0] not in ("fsl", "nifti_mrs", "nibabel"):
             raise
-        raise DataError(f"{path}: cannot be read as NIfTI-MRS ({exc})", remedy=_CONVERT) from exc
+        raise _unreadable(path, file, exc) from exc
+
+
+def _unreadable(path: Path, file: Path, exc: Exception) -> DataError:
+    """Return the error for a file that is no image of spectra, or is damaged."""
+    damage = damage_of(file, exc)
+    if damage:
+        return DataError(f"{path}: the file is {damage}", remedy="copy or convert it again")
+    detail = str(exc).splitlines()[0] if str(exc) else type(exc).__name__
+    return DataError(f"{path}: cannot be read as NIfTI-MRS ({detail})", remedy=_CONVERT)
 
 
 def _header_errors() -> tuple[type[Exception], ...]:

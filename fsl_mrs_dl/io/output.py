@@ -14,7 +14,7 @@ from pathlib import Path
 
 from ..core.errors import OutputError
 
-__all__ = ["folder_for", "new_file", "new_output_folder", "put_in_place", "whole_file", "write_text"]
+__all__ = ["check_writable", "folder_for", "new_file", "new_output_folder", "put_in_place", "whole_file", "write_text"]
 
 # Names that programs of this package write; a folder with any other file is not replaced.
 _RESULT_FILES = re.compile(
@@ -176,9 +176,32 @@ def new_output_folder(path: str | Path, overwrite: bool, inputs: tuple = ()) -> 
     parent = real.parent
     while not parent.exists():
         parent = parent.parent
-    if not (parent.is_dir() and os.access(parent, os.W_OK)):
-        raise OutputError(f"{path}: cannot be made, {parent} is not writable", remedy=_ANOTHER_FOLDER)
+    _check_writable(path, parent)
+    if path.is_dir():
+        _check_writable(path, real)
     return path
+
+
+def check_writable(path: str | Path) -> None:
+    """Raise OutputError unless files can be written into a folder, or it can be made."""
+    folder = Path(path).resolve()
+    while not folder.exists():
+        folder = folder.parent
+    _check_writable(Path(path), folder)
+
+
+def _check_writable(path: Path, folder: Path) -> None:
+    """Raise OutputError unless a file can be made in an existing folder; permissions do not tell of every one."""
+    reason: str | None = "it is no folder"
+    if folder.is_dir():
+        try:
+            handle, name = tempfile.mkstemp(prefix=_hidden(path), dir=folder)
+            os.close(handle)
+            os.unlink(name)
+            return
+        except OSError as exc:
+            reason = exc.strerror
+    raise OutputError(f"{path}: cannot be made, {folder} is not writable ({reason})", remedy=_ANOTHER_FOLDER)
 
 
 @contextlib.contextmanager

@@ -348,7 +348,7 @@ class FitResults:
         posterior, share = self.fit.posterior, self.fit.prior_share
         if share is not None and posterior is None:
             if self.estimate == "posterior_mean":
-                both = (self.fit.table(estimate=name)[2] for name in (self.fit.own_estimate, self.estimate))
+                both = (self.fit.table((), name)[2] for name in (self.fit.own_estimate, self.estimate))
                 share = uncertainty.narrower_share(share, *both)
             return np.hstack([share, np.full((len(share), len(self.sums)), np.nan)])
         if posterior is None:

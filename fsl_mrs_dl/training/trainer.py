@@ -22,13 +22,14 @@ from ..core.errors import OptionError
 from ..networks import model_cards
 from . import checkpoints
 from .batches import BatchStream
-from .lightning_module import NetworkModule, ProgressReport, TimeLimit, WholeCheckpoints
 from .settings import Settings
 
 try:
     import lightning
     from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
     from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
+
+    from .lightning_module import NetworkModule, ProgressReport, TimeLimit, WholeCheckpoints
 except ImportError as exc:
     raise OptionError(
         f"training needs Lightning, which cannot be loaded ({exc})",

@@ -120,7 +120,10 @@ class BidsDataset:
     def __init__(self, root: str | Path, validate: bool = True):
         self.root = Path(root)
         if not self.root.is_dir():
-            raise DataError(f"{root}: is neither a folder nor a table")
+            raise DataError(
+                f"{root}: {'is neither a folder nor a table' if self.root.exists() else 'no such folder or file'}",
+                remedy="give the folder of a BIDS data set, or a table (.csv, .tsv) with a session a line",
+            )
         self.description = self._described(validate)
         self._sidecars: dict[Path, list[tuple[BidsName, Path]]] = {}
 

@@ -94,7 +94,7 @@ def test_series_is_fitted_and_written_under_the_names_of_fsl_mrs(files, tmp_path
     ("changes", "message"),
     [
         ({"time_variables": "missing"}, "--time_variables missing: cannot be read"),
-        ({"dyn_config": "missing.py"}, "--dyn_config missing.py: cannot be read (No such file or directory)"),
+        ({"dyn_config": "missing.py"}, "--dyn_config missing.py: no such file; give the path of a configuration"),
         ({"baseline": "wavy"}, "--baseline 'wavy': not understood"),
     ],
 )

@@ -111,8 +111,8 @@ def test_water_makes_the_residual_smaller(files, tmp_path, capsys):
         (("--estimate", "ml"), "--estimate ml: "),
         (("--mm", "liver"), "--mm liver: no such file"),
         (("--h2o", "nowhere.nii.gz"), "nowhere.nii.gz: no such file"),
-        (("--TE", "0.035"), "--TE 0.035: is in ms, 0 or 0.3 to 1000."),
-        (("--TR", "2000"), "--TR 2000: is in s, 0.1 to 60."),
+        (("--TE", "0.035"), "--TE 0.035: is in ms, 0 or 0.3 to 1000; give 35 for 0.035 s."),
+        (("--TR", "2000"), "--TR 2000: is in s, 0.01 to 100; give 2 for 2000 ms."),
     ],
 )
 def test_refused(files, tmp_path, capsys, words, message):

@@ -212,7 +212,11 @@ def test_a_table_among_the_tables_of_groups_stays(words, dataset, tmp_path, caps
 
 def test_wrong_places_are_errors_of_one_line(words, dataset, tmp_path, capsys):
     for place, out, expected in (
-        (str(tmp_path / "nowhere"), "x", "neither a folder nor a table"),
+        (
+            str(tmp_path / "nowhere"),
+            "x",
+            "nowhere: no such folder or file; give the folder of a BIDS data set, or a table",
+        ),
         (str(dataset.root), str(dataset.root), "is the data set itself"),
         (str(tmp_path), "x", "dataset_description.json"),
         (str(dataset.root), str(tmp_path / "empty"), "no session has results"),

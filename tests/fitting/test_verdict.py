@@ -69,3 +69,30 @@ def test_a_small_share_makes_any_misfit_harmless():
 def test_words_follow_misfit_and_distribution():
     usable, share, ood = np.array([True, True, True, False]), np.array([0.0, 0.2, 0.0, 0.0]), np.array([0.2, 0.2, 3, 0])
     assert verdict.verdicts(usable, share, ood).tolist() == [GOOD, DOUBTFUL, DOUBTFUL, UNUSABLE]
+
+
+def test_estimates_that_are_no_numbers_are_never_usable(sim_basis):
+    model, _ = quantify_module.model_for(sim_basis, AXES)
+    fit = quantify_module._empty_result(np.ones((4, 1024), complex), model, list(sim_basis.names), "", "")
+    fit.params[:], fit.cov[:], fit.converged[:], fit.misfit_score[:], fit.unexplained[:] = 1, 1, True, 0.5, 0
+    fit.ood_residual[:], fit.ood_latent = 0.5, np.zeros(4)
+    fit.params[1, 2] = fit.cov[2, 3, 3] = np.nan
+    fit.cov[3, 4, 4] = np.inf  # of a metabolite without lines in the window
+    assert fit.usable.tolist() == [True, False, False, True]
+    assert fit.verdict.tolist() == [GOOD, UNUSABLE, UNUSABLE, GOOD]
+
+
+def test_estimates_that_are_no_numbers_have_not_converged(made, basis, monkeypatch):
+    from fsl_mrs_dl.fitting.in_vivo import result
+
+    concentrations = result._concentrations
+
+    def with_nan(fits, estimate):
+        fits.converged[:] = True
+        conc, cov = concentrations(fits, estimate)
+        return np.where(np.arange(conc.shape[1]) == 3, np.nan, conc), cov
+
+    monkeypatch.setattr(result, "_concentrations", with_nan)
+    # A single trial point is enough.
+    found = fit(made, basis, made.fids[:1], spectral_model="in-vivo", max_iter=1)
+    assert not found.converged.any() and not found.usable.any()

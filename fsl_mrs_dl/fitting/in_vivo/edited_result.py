@@ -317,6 +317,7 @@ class _Study:
         on_grid = np.stack([one.resampled(axes.dwelltime, axes.n_points, start) for one in basis.sets])
         basis_scale = float(100 / np.linalg.norm(on_grid[reference].mean(0))) if options.rescale else 1.0
         fid_scale = fid_scale_of(fids[usable].reshape(-1, n_points)) if options.rescale else 1.0
+        axes.check_window(options.ppmlim)
         ppmlim = options.ppmlim or axes.usual_window or priors_table()["usual"]["ppmlim"]
         scaled = fids[usable] * fid_scale
         prepared = prepare_edited(

@@ -213,6 +213,7 @@ def scaled_basis(basis: Basis, axes: Axes, options: FitOptions) -> tuple[np.ndar
             value="in-vivo",
             remedy="choose fsl-mrs",
         )
+    axes.check_window(options.ppmlim)
     ppmlim = options.ppmlim or axes.usual_window or priors_table()["usual"]["ppmlim"]
     on_grid = basis.resampled(axes.dwelltime, axes.n_points, options.start_time_s or 0.0)
     scale = 100 / np.linalg.norm(on_grid.mean(0)) if options.rescale else 1.0

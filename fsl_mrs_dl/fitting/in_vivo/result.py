@@ -253,8 +253,9 @@ class InVivoFit(Quantification):
             "Models averaged": ", ".join(f"{variant.name} {weight:.2f}" for variant, weight in weights),
         }
 
-    def table(self, combined: Sequence[str] = (), estimate: str = "in-vivo"):
-        """Return names, concentrations and SDs with sums appended: ``(names, (n, m), (n, m))``."""
+    def table(self, combined: Sequence[str] | None = None, estimate: str = "in-vivo"):
+        """Return names, concentrations and SDs with sums appended, those of :attr:`combine` by default: ``(names,
+        (n, m), (n, m))``."""
         return super().table(combined, estimate)
 
     def interval(self, members: list[int]) -> tuple[np.ndarray, np.ndarray]:
@@ -511,6 +512,7 @@ class InVivoFit(Quantification):
         signal = signal_of(prepared, float(np.median(fits.dimension)) if len(conc) else np.nan)
         params = rows(conc)
         share, score = _misfit(fits)
+        determined = np.isfinite(conc).all(1) & ~np.isnan(np.diagonal(cov, axis1=1, axis2=2)).any(1)
         return cls(
             model=cast(SignalModel, signal),
             names=concentration_names(fits.model.components),
@@ -519,7 +521,7 @@ class InVivoFit(Quantification):
             noise_sd=rows(fits.misfit * fits.noise),
             noise_outside_sd=rows(fits.noise),
             cost=rows(fits.cost),
-            converged=rows(fits.converged, False),
+            converged=rows(fits.converged & determined, False),
             fitted=usable,
             n_iter=rows(fits.steps, 0),
             fid_scale=fid_scale,
