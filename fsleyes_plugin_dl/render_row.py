@@ -56,8 +56,8 @@ def draw_row(results: Results, look: Look, out: Path) -> None:
     panel = figure.add_axes((0.07, below / height, 0.91, 1 - (below + 40) / height))
     panel.set_facecolor("black")
     for number in np.flatnonzero(shown):
-        style = {"alpha": max(float(opacity[number]), _FAINTEST), "color": _COLOUR}
-        panel.errorbar(number, values[number], sd[number] or None, fmt="o", ms=5, capsize=2, lw=1, **style)
+        alpha, bar = max(float(opacity[number]), _FAINTEST), sd[number] or None
+        panel.errorbar(number, values[number], bar, fmt="o", ms=5, capsize=2, lw=1, alpha=alpha, color=_COLOUR)
     for key, (_, colour) in map_display.MARKS.items():
         rows = np.flatnonzero((codes.reshape(n) == key) & np.isfinite(values))
         panel.plot(rows, values[rows], "o", ms=11, mfc="none", mec=colour, mew=1.5)
