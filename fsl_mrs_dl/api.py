@@ -320,7 +320,9 @@ def _quantify_arrays(data, basis, options: dict, *, initial_values, water, progr
                 value="in-vivo",
                 remedy="leave `initial_values` out",
             )
-        fit: quantify_module.Quantification = quantify_in_vivo(fids, basis, axes, fit_options, water=water, progress=progress)
+        fit: quantify_module.Quantification = quantify_in_vivo(
+            fids, basis, axes, fit_options, water=water, progress=progress
+        )
     else:
         if water is not None:
             raise OptionError("goes with `spectral_model` in-vivo only", option="water", remedy="leave it out")
