@@ -20,9 +20,10 @@ import torch
 
 from .coarse_window import CoarseWindow
 from .in_vivo_components import Components, priors_table
+from .in_vivo_signals import concentration_names
 from .progression import progression
 
-__all__ = ["InVivoModel", "make_in_vivo_model"]
+__all__ = ["InVivoModel", "make_in_vivo_model", "parameter_names"]
 
 _DETAILS = ("q", "phi1", "own_shift", "own_width", "pattern_width", "shape")
 
@@ -353,3 +354,19 @@ def _relate(precision: np.ndarray, i: int, j: int, weight: float) -> None:
     precision[j, j] += weight
     precision[i, j] -= weight
     precision[j, i] -= weight
+
+
+def parameter_names(model: InVivoModel) -> list[str]:
+    """Return the names of all parameters, in the order of :meth:`InVivoFit.parameter_values`."""
+    components, s = model.components, model.slices
+    out = [*concentration_names(components), "shift_hz", "phi0_rad", "phi1_rad_per_hz"]
+    out += ["log_lorentz_per_s", "log_gauss_per_s2"]
+    out += [f"shift_hz_{name}" for name in components.names]
+    out += [f"damping_per_s_{name}" for name in components.names[: components.n_linear]]
+    macromolecules = components.names[components.n_linear :]
+    out += [f"log_amplitude_{name}" for name in macromolecules]
+    out += [f"log_width_{name}" for name in macromolecules] if "q" in s else []
+    out += ["damping_per_s_MM"] if "pattern_width" in s else []
+    if "shape" in s:
+        out += [f"line_shape_{hz:+.3g}_hz" for hz in model.shape_hz.tolist()]
+    return [*out, "baseline_dimension"]

@@ -361,3 +361,30 @@ def test_a_ratio_to_what_may_be_zero_has_no_end():
     assert low[0] == high[0] == 1
     low, high = uncertainty.ratio_interval(np.array([[np.nan, 1.0]]), cov, [0], [1])
     assert np.isnan(low[0]) and np.isnan(high[0])
+
+
+def test_a_ratio_to_what_is_well_known_has_the_interval_of_its_numerator():
+    """Intervals of ratios began at zero where those of the concentrations did not."""
+    conc, cov = np.array([[0.02, 5.0]]), np.array([np.diag([0.015**2, 0.001**2])])
+    limits, under = (np.array([0.005]), np.array([0.05])), (np.array([4.998]), np.array([5.002]))
+    low, high = uncertainty.ratio_of_intervals(conc, cov, [0], [1], limits, under)
+    np.testing.assert_allclose([low[0], high[0]], [0.001, 0.01], rtol=0.01)
+
+
+def test_intervals_of_ratios_are_fieller_s_where_those_of_both_sums_are_normal():
+    rng = np.random.default_rng(0)
+    for _ in range(20):
+        a, b, correlation = rng.uniform(1, 3), rng.uniform(1, 3), rng.uniform(-0.8, 0.8)
+        sds = np.array([0.1, 0.15]) * [a, b]
+        cov = (sds[:, None] * sds * np.array([[1, correlation], [correlation, 1]]))[None]
+        z, conc = uncertainty.Z95, np.array([[a, b]])
+        each = [(np.array([value - z * sd]), np.array([value + z * sd])) for value, sd in zip((a, b), sds)]
+        got = uncertainty.ratio_of_intervals(conc, cov, [0], [1], *each)
+        np.testing.assert_allclose(got, uncertainty.ratio_interval(conc, cov, [0], [1]), rtol=1e-9)
+
+
+def test_a_ratio_to_what_may_be_nothing_is_unbounded_and_of_nothing_is_none():
+    conc, cov = np.array([[1.0, 1.0], [1.0, np.nan]]), np.tile(np.diag([0.01, 1.0]), (2, 1, 1))
+    limits, under = (np.full(2, 0.8), np.full(2, 1.2)), (np.zeros(2), np.full(2, 3.0))
+    low, high = uncertainty.ratio_of_intervals(conc, cov, [0], [1], limits, under)
+    assert 0 <= low[0] < 1 and np.isinf(high[0]) and np.isnan(low[1]) and np.isnan(high[1])

@@ -14,12 +14,12 @@ from ...core.axes import Axes
 from ...core.errors import OptionError
 from ...core.noise import quiet_points
 from ...physics.in_vivo_components import priors_table
-from ...physics.in_vivo_model import InVivoModel
+from ...physics.in_vivo_model import InVivoModel, parameter_names
 from ...physics.in_vivo_signals import MACROMOLECULES, InVivoSignals, concentration_names, macromolecule_shares
 from ...physics.nuisance import NuisanceSpace, Whitening, whitened_baseline
 from ...physics.signal_model import SignalModel
 from ...physics.smooth_baseline import SmoothBaseline
-from .. import verdict
+from .. import uncertainty, verdict
 from ..artefacts import phase_beyond_shift
 from ..quantification import Quantification
 from .estimates import Estimate
@@ -30,7 +30,7 @@ from .variants import variants_of
 from .water_reference import WaterReference
 from .whole_spectra import whole_components
 
-__all__ = ["InVivoFit", "InVivoSignal", "parameter_names", "signal_of", "signals_of"]
+__all__ = ["InVivoFit", "InVivoSignal", "signal_of", "signals_of"]
 
 _EARLY_S = (0.003, 0.045)  # at 3 T: where eddy currents turn lines, and there is signal
 
@@ -125,22 +125,6 @@ def signals_of(model: InVivoModel, axes: Axes) -> InVivoSignals:
         least_gamma=model.least_gamma,
         axes=axes,
     )
-
-
-def parameter_names(model: InVivoModel) -> list[str]:
-    """Return the names of all parameters, in the order of :meth:`InVivoFit.parameter_values`."""
-    components, s = model.components, model.slices
-    out = [*concentration_names(components), "shift_hz", "phi0_rad", "phi1_rad_per_hz"]
-    out += ["log_lorentz_per_s", "log_gauss_per_s2"]
-    out += [f"shift_hz_{name}" for name in components.names]
-    out += [f"damping_per_s_{name}" for name in components.names[: components.n_linear]]
-    macromolecules = components.names[components.n_linear :]
-    out += [f"log_amplitude_{name}" for name in macromolecules]
-    out += [f"log_width_{name}" for name in macromolecules] if "q" in s else []
-    out += ["damping_per_s_MM"] if "pattern_width" in s else []
-    if "shape" in s:
-        out += [f"line_shape_{hz:+.3g}_hz" for hz in model.shape_hz.tolist()]
-    return [*out, "baseline_dimension"]
 
 
 @dataclass(repr=False)
@@ -263,6 +247,15 @@ class InVivoFit(Quantification):
         if len(members) == 1:
             return self.limits[0][:, members[0]], self.limits[1][:, members[0]]
         return super().interval(members)
+
+    def ratio_interval(self, members: list[int], under: list[int]) -> tuple[np.ndarray, np.ndarray]:
+        """Return the limits of the 95 % interval of a ratio of two sums of concentrations, ``(n,)`` each: as skewed as
+        those of the concentrations."""
+        if len(members) != 1 or set(members) & set(under):
+            return super().ratio_interval(members, under)
+        return uncertainty.ratio_of_intervals(
+            self.conc, self.cov, members, under, self.interval(members), self.interval(under)
+        )
 
     @property
     def prior_share(self) -> np.ndarray:
