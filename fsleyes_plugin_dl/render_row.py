@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -56,7 +57,7 @@ def draw_row(results: Results, look: Look, out: Path) -> None:
     panel = figure.add_axes((0.07, below / height, 0.91, 1 - (below + 40) / height))
     panel.set_facecolor("black")
     for number in np.flatnonzero(shown):
-        style = {"alpha": max(float(opacity[number]), _FAINTEST), "color": _COLOUR}
+        style: dict[str, Any] = {"alpha": max(float(opacity[number]), _FAINTEST), "color": _COLOUR}
         panel.errorbar(number, values[number], sd[number] or None, fmt="o", ms=5, capsize=2, lw=1, **style)
     for key, (_, colour) in map_display.MARKS.items():
         rows = np.flatnonzero((codes.reshape(n) == key) & np.isfinite(values))

@@ -82,7 +82,7 @@ def _draw_spectra(panels, results: FitResults, series: Series, drawn: np.ndarray
     step = _STEP * typical
     for place, (measured, fitted, factor) in enumerate(zip(data, full, factors)):
         lines = [(0, measured, BLACK, 0.7, "data"), (0, fitted, RED, 0.8, "model")]
-        lines.append((1, measured - fitted, GREY, 0.6, None))
+        lines.append((1, measured - fitted, GREY, 0.6, "residual"))
         level = np.median(baseline[place])
         for panel, values, colour, width, label in lines:
             values = factor * (values - level * (panel == 0))

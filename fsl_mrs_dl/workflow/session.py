@@ -351,12 +351,8 @@ def _quantified(
     """Return the results with absolute concentrations where there is all that they need, and the reasons where not."""
     results = FitResults.of_data(fitted, options)
     water = processed.water if processed.quant is None else processed.quant
-    given = {
-        "sums": results.sums,
-        "estimate": results.estimate,
-        "option": "h2o" if processed.quant is None else "quant",
-    }
-    absolute, reasons = absolute_of_file(fitted, water, scaling, **given)
+    option, estimate = "h2o" if processed.quant is None else "quant", results.estimate
+    absolute, reasons = absolute_of_file(fitted, water, scaling, sums=results.sums, estimate=estimate, option=option)
     name = "absolute concentrations"
     if absolute is None:
         why = [
