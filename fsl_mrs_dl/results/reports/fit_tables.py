@@ -84,7 +84,7 @@ def model_entries(results: FitResults) -> list[tuple[str, str]]:
 def warning_entries(results: FitResults, row: int | None) -> list[tuple[str, str]]:
     """Return the warnings about data and fit, and those about one spectrum unless ``row`` is None."""
     texts = [results.fit.network_note] if results.fit.network_note else []
-    artefacts = [*results.artefacts_before, *(() if row is None else results.artefacts.get(row, ()))]
+    artefacts = [*results.artefacts_of_file, *(() if row is None else results.artefacts.get(row, ()))]
     texts += [spelled(remark, option_spelling) for remark in results.remarks]
     texts += [artefact.text(option_spelling) for artefact in reversed(artefacts)]
     fit = results.fit
