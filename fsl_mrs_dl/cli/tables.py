@@ -177,7 +177,11 @@ def _quality_notes(results: FitResults) -> list[str]:
     """Return notes on ratios, convergence, spectra that are fitted badly, and why."""
     import numpy as np
 
+    from ..fitting.fitted_data import reference_note
+
     fit, rows, notes = results.fit, np.flatnonzero(results.fit.fitted), []
+    note = reference_note(results.internal_ref, fit.names)
+    notes += [note] * bool(note)
     if results.reference is None:
         notes.append(f"No ratios: {results.reference_name} was not fitted; choose a reference with --internal_ref.")
     if not fit.converged[rows].all():
