@@ -117,6 +117,7 @@ def run(args) -> None:
     import time
 
     from ..core.errors import spelled
+    from ..fitting.fitted_data import usual_sums
     from ..fitting.header_facts import contradictions, time_notes
     from ..io.nifti import on_grid
     from ..mrsi import assemble, plan
@@ -131,6 +132,8 @@ def run(args) -> None:
     denoise.warn(args, about.header)
     basis = chosen_basis(args, about, of_conditions=False)
     options = fit_options(args, basis)
+    # As `fit` and `run` do: single ones of them are rarely determined at 3 T.
+    options = replace(options, combine=options.combine or usual_sums(basis.names))
     for note in time_notes(options, about, basis):
         print(spelled(note, args.spelling))
     volume_options = VolumeOptions(

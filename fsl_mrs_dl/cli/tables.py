@@ -194,7 +194,11 @@ def _quality_notes(results: FitResults) -> list[str]:
     """Return notes on ratios, convergence, spectra that are fitted badly, and why."""
     import numpy as np
 
+    from ..fitting.fitted_data import reference_note
+
     fit, rows, notes = results.fit, np.flatnonzero(results.fit.fitted), []
+    note = reference_note(results.internal_ref, fit.names)
+    notes += [note] * bool(note)
     if results.reference is None:
         notes.append(f"No ratios: {results.reference_name} was not fitted; choose a reference with --internal_ref.")
     if not fit.converged[rows].all():
@@ -228,7 +232,7 @@ def _quality_notes(results: FitResults) -> list[str]:
         )
     notes += _doubts(results)
     notes += artefact_notes(results)
-    named = results.artefacts_before or any(results.artefacts.values())
+    named = results.artefacts_of_file or any(results.artefacts.values())
     named = named or (results.left_out_by is not None and not fit.usable[rows].all())
     if not named and empty < len(rows) and np.nanmedian(fit.misfit[rows]) > 1.5:
         notes.append(_misfit_note(results))
@@ -249,7 +253,7 @@ def _leave_out(results: FitResults) -> str:
 
 
 def _doubts(results: FitResults) -> list[str]:
-    """Return a line for each kind of doubt by SNR, line width and concentrations."""
+    """Return a line for each kind of doubt by SNR, line width, concentrations and a filter."""
     from ..results.doubts import counted
 
     n = int(results.fit.fitted.sum())
@@ -283,7 +287,7 @@ def artefact_notes(results: FitResults, n_fitted: int | None = None) -> list[str
     """
     from ..fitting.artefacts import artefact_lines, option_spelling
 
-    lines = [artefact.text(option_spelling) for artefact in results.artefacts_before] + _filter_notes(results)
+    lines = [artefact.text(option_spelling) for artefact in results.artefacts_of_file] + _filter_notes(results)
     n = len(results.artefacts)
     n_fitted = n_fitted or int((results.fit.fitted & ~results.fit.empty).sum())  # noise has none
     if 0 < n < n_fitted and results.fit.model.axes.nucleus == "1H":
@@ -306,7 +310,7 @@ def _filter_notes(results: FitResults) -> list[str]:
     subject = "The spectrum has" if len(rows) == 1 else f"{filtered} of {len(rows)} spectra have"
     return [
         f"{subject} next to no noise where there are no signals, as if part of the band had been filtered: the noise"
-        f" was measured between the signals.{_below_creatine(fit)}"
+        f" was measured between the signals.{'' if results.filter_artefact else _below_creatine(fit)}"
     ]
 
 

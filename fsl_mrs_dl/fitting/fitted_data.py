@@ -17,7 +17,7 @@ from .in_vivo.edited_result import EditedFit
 from .options import FitOptions
 from .quantification import Quantification
 
-__all__ = ["FittedData", "average", "usual_sums", "with_names"]
+__all__ = ["FittedData", "average", "reference_note", "usual_sums", "with_names"]
 
 _USUAL_SUMS = (("NAA", "NAAG"), ("GPC", "PCh"), ("Glu", "Gln"))
 
@@ -77,7 +77,7 @@ def with_names(options: FitOptions, names: Sequence[str]) -> FitOptions:
     Raises
     ------
     OptionError
-        If one of them is not there; of the usual reference any may be absent.
+        If one of them is not there; of the usual reference any may be absent, and without PCr it is Cr alone.
     """
     default = FitOptions().internal_ref
     reference = [name_among(name, names) for name in options.internal_ref]
@@ -111,8 +111,17 @@ def with_names(options: FitOptions, names: Sequence[str]) -> FitOptions:
             members[index] = member
         sums.append("+".join(members))
     known = [name for name in reference if name is not None]
-    internal_ref = tuple(known) if len(known) == len(reference) else options.internal_ref
+    whole = len(known) == len(reference) or known == ["Cr"]
+    internal_ref = tuple(known) if whole else options.internal_ref
     return replace(options, internal_ref=internal_ref, combine=tuple(sums))
+
+
+def reference_note(internal_ref: Sequence[str], names: Sequence[str]) -> str:
+    """Return a line on ratios to creatine without phosphocreatine, where a basis set has none of it; otherwise an empty
+    text."""
+    if tuple(internal_ref) != ("Cr",) or name_among("PCr", names) is not None:
+        return ""
+    return "Ratios are to Cr alone: PCr was not fitted."
 
 
 def usual_sums(names: Sequence[str]) -> tuple[str, ...]:

@@ -35,8 +35,8 @@ __all__ = [
 GOOD, DOUBTFUL, UNUSABLE = range(3)
 VERDICTS = ("good", "doubtful", "not usable")
 """Words of verdicts: good; more unexplained signal than in a good fit, out of distribution, an artefact, or a doubt by
-SNR, line width or concentrations (:mod:`fsl_mrs_dl.results.doubts`); not converged, without signal, or with more
-unexplained signal than realistic spectra have."""
+SNR, line width, concentrations or a filter (:mod:`fsl_mrs_dl.results.doubts`); not converged, without signal, or with
+more unexplained signal than realistic spectra have."""
 
 LEAST_SNR, WIDEST_PPM = 5.0, 0.1
 """Of a singlet of a spectrum that is no more than doubtful beyond them: signal-to-noise ratio, and full width.  Lines

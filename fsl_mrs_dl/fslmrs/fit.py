@@ -209,11 +209,13 @@ def signal_model_of(mrs, options: FitOptions):
 def _advice(fits) -> tuple[str, ...]:
     """Return the artefacts of one fitted spectrum, each with its remedy in FSL-MRS's options."""
     from ..fitting.artefacts import artefacts_of, fitted_spectrum
+    from ..fitting.filtered_band import band_of, filter_artefact
 
     if not fits.fitted[0] or fits.empty[0] or fits.model.axes.nucleus != "1H":
         return ()
     ours = {"mm": "--dl-mm", "spectral_model": "--dl-spectral-model"}
-    artefacts = artefacts_of(fitted_spectrum(fits, 0))
+    of_filter = filter_artefact(fits, band_of(fits.fids, fits.model.axes))
+    artefacts = [*([of_filter] if of_filter else []), *artefacts_of(fitted_spectrum(fits, 0))]
     return tuple(artefact.text(lambda name: ours.get(name, f"--{name}")) for artefact in artefacts)
 
 

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from ..core.parallel import one_thread
+from ..fitting.fitted_data import reference_note
 from ..fitting.in_vivo.result import signals_of
 from ..io.volume import write_spectra
 from ..results import in_vivo_model_file, layout, maps, model_file
@@ -207,6 +208,8 @@ def summary(job: Job, values: dict[str, np.ndarray], advice: str = "") -> str:
     lines = [f"{n_fitted} of {len(failed)} voxels fitted{which}"]
     alone = job.scaling is not None and job.scaling.tissue is None
     lines += _medians(values, good, "/" + "+".join(job.options.internal_ref), layout.WATER_MARK * alone)
+    note = reference_note(job.options.internal_ref, list(values["names"]))
+    lines += [note] * bool(note)
     for value in (1, 2, 3):
         if (failed == value).any():
             lines.append(

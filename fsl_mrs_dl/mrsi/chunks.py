@@ -186,6 +186,7 @@ def results_of(
     """
     fit.fid_scale = job.fid_scale
     results = FitResults.with_options(fit, data, job.options, conjugated=job.conjugated)
+    results = replace(results, band=job.band)
     if job.scaling is None:
         return results
     tissue = None if job.scaling.tissue is None else job.scaling.tissue.rows(index)

@@ -16,6 +16,7 @@ import numpy as np
 from ..concentrations.scaling import WaterScaling
 from ..core.axes import Axes
 from ..fitting.data import water_of_length
+from ..fitting.filtered_band import WHOLE, Band
 from ..fitting.in_vivo.prepared import PreparedModel
 from ..fitting.options import FitOptions
 from ..fitting.priors import Prior
@@ -88,6 +89,8 @@ class Job:
         Lipids and water that leak into the voxels, where they are part of the likelihood.
     removal : L2Removal, optional
         Removal of lipids before the fit.
+    band : Band
+        Band that a filter left of the spectra.
     tissue : ndarray ``(n, 3)``, optional
         Fractions of white matter, grey matter and CSF in each voxel of ``index``, for the spatial prior.
     in_vivo : PreparedModel, optional
@@ -118,6 +121,7 @@ class Job:
     nuisance: NuisanceSpace | None = None
     removal: L2Removal | None = None
     tissue: np.ndarray | None = None
+    band: Band = WHOLE
 
     def fids(self, index: np.ndarray) -> np.ndarray:
         """Read the FIDs of voxels ``(n, n_points)``, in the in-memory convention, without what is removed before the

@@ -22,6 +22,7 @@ from ..core.errors import DataError, OptionError, OutputError
 from ..core.fids import UNUSABLE, usable_fids
 from ..core.noise import quiet_points
 from ..fitting.data import check_dwelltime, check_suppressed, check_water
+from ..fitting.filtered_band import band_of
 from ..fitting.header_facts import with_header
 from ..fitting.in_vivo.fit import STUDY_SPECTRA
 from ..fitting.in_vivo.prepared import PreparedModel
@@ -305,6 +306,8 @@ def _plan(request: _Request, scratch: Path, say: Callable[[str], None]) -> tuple
         signature=request.signature,
         chunk=request.chunk,
     )
+    # Of all voxels together: one may have too few points to measure it from.
+    job = replace(job, band=band_of(job.scaled_fids(volume.fids(pilot)), axes))
     if request.water is not None:
         job = _with_water(job, request.water)
     job = replace(job, scaling=_usable_scaling(request, volume, job.water, say))

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from ..core.errors import OutputError
+from ..fitting.filtered_band import Band
 from ..fitting.in_vivo.prepared import plain_prepared, restored_prepared
 from ..fitting.serialise import Plain, plain_prior, restored_prior
 from ..physics.nuisance import NuisanceSpace
@@ -23,7 +24,7 @@ __all__ = ["save_job", "load_plan", "save_arrays", "save_array", "load_arrays", 
 
 JOB, ARRAYS = "job.json", "job.npz"
 PARTS = ("prior", "in_vivo", "nuisance", "removal")
-_FORMAT = 6, *(one.key for one in QUANTITIES)
+_FORMAT = 7, *(one.key for one in QUANTITIES)
 """Changes with what is kept of a job, and with the maps that chunks hold values of."""
 
 
@@ -46,6 +47,7 @@ def save_job(job: Job) -> None:
         "signature": json.loads(job.signature),
         "fid_scale": job.fid_scale,
         "conjugated": job.conjugated,
+        "band": [job.band.low, job.band.high],
         **{part: json.loads(parts[part].text) if part in parts else None for part in PARTS},
     }
     try:
@@ -94,6 +96,7 @@ def load_plan(scratch: Path) -> tuple[dict, dict]:
             "pilot": pilot,
             "fid_scale": float(about["fid_scale"]),
             "conjugated": bool(about["conjugated"]),
+            "band": Band(*map(float, about["band"])),
             "prior": restored("prior", restored_prior),
             "in_vivo": restored("in_vivo", restored_prepared),
             "nuisance": restored("nuisance", lambda plain: NuisanceSpace(**plain.arrays)),

@@ -30,7 +30,7 @@ from ..fitting.verdict import (
     exceeds_unexplained,
 )
 from ..physics.in_vivo_signals import MACROMOLECULES
-from .layout import IMPLAUSIBLE, LOW_SNR, OOD_LIMIT, WIDE
+from .layout import DOUBTS, FILTERED, IMPLAUSIBLE, LOW_SNR, OOD_LIMIT, WIDE
 
 if TYPE_CHECKING:
     from ..fitting.quantification import Quantification
@@ -91,11 +91,12 @@ def quality_column(results: FitResults) -> int:
 
 
 def doubts_of(results: FitResults) -> dict[int, list[Doubt]]:
-    """Return the reasons that SNR, line width and concentrations give, by the row of each spectrum that has any."""
+    """Return the reasons that SNR, line width, concentrations and a filter give, by the row of each spectrum that has
+    any."""
     out: dict[int, list[Doubt]] = {}
     if results.fit.model.axes.nucleus != "1H":
         return out
-    for row, doubt in (*_of_quality(results), *_of_concentrations(results)):
+    for row, doubt in (*_of_quality(results), *_of_concentrations(results), *_of_filter(results)):
         if results.fit.fitted[row] and not results.fit.empty[row]:
             out.setdefault(int(row), []).append(doubt)
     return out
@@ -133,6 +134,13 @@ def _of_concentrations(results: FitResults) -> Iterable[tuple[int, Doubt]]:
         for row in rows:
             kind = f"{name} more than {most:g} times creatine, which no brain has"
             yield row, Doubt(IMPLAUSIBLE, kind, f"{ratio[row]:.1f} +- {sd[row]:.1f}")
+
+
+def _of_filter(results: FitResults) -> Iterable[tuple[int, Doubt]]:
+    """Yield every row where a filter took a part of the fitted window."""
+    artefact = results.filter_artefact
+    for row in range(len(results.fit.params)) if artefact is not None else ():
+        yield row, Doubt(FILTERED, DOUBTS[FILTERED], artefact.seen)
 
 
 def _columns(names: Sequence[str], wanted: Iterable[str]) -> list[int]:
@@ -174,8 +182,8 @@ def _reasons_without_artefacts(results: FitResults, row: int) -> list[str]:
 
 
 def counted(results: FitResults) -> list[tuple[Doubt, int]]:
-    """Return each kind of doubt by SNR, line width or concentrations with the number of spectra whose verdict is
-    doubtful by it, those of most spectra first; its figures are of the first."""
+    """Return each kind of doubt by SNR, line width, concentrations or a filter with the number of spectra whose verdict
+    is doubtful by it, those of most spectra first; its figures are of the first."""
     every = [doubt for row, doubts in results.doubts.items() if results.verdict[row] == DOUBTFUL for doubt in doubts]
     first = {doubt.kind: doubt for doubt in reversed(every)}
     return [(first[kind], count) for kind, count in Counter(doubt.kind for doubt in every).most_common()]

@@ -14,6 +14,7 @@ from ..concentrations.scaling import AbsoluteConcentrations
 from ..fitting import uncertainty
 from ..fitting.artefacts import MIRRORED, Artefact, artefacts_of, fitted_spectrum
 from ..fitting.edited_data import with_edited_sums
+from ..fitting.filtered_band import WHOLE, Band, band_of, filter_artefact
 from ..fitting.fitted_data import FittedData
 from ..fitting.in_vivo.edited_result import EditedFit
 from ..fitting.in_vivo.result import InVivoFit
@@ -70,6 +71,9 @@ class FitResults:
         The spectra are a combination of edited sub-spectra.
     foreign : sequence of Artefact
         Signal that is not of metabolites, which an alignment left out and the fitted window has.
+    band : Band, optional
+        Band that a filter left, where it is known of all spectra of an acquisition; found in those of ``fit`` if not
+        given.
     remarks : sequence of str
         On the data or options, for the report; options stand in backticks.
     """
@@ -85,6 +89,7 @@ class FitResults:
     edited: EditedFit | None = None
     combined: bool = False
     foreign: Sequence[Artefact] = ()
+    band: Band | None = None
     remarks: Sequence[str] = ()
 
     @classmethod
@@ -150,14 +155,29 @@ class FitResults:
         return None if window is None else (of_window[0], window)
 
     @cached_property
+    def filter_artefact(self) -> Artefact | None:
+        """Artefact of a window that reaches beyond the band that a filter left; None where it does not."""
+        fit, band = self.fit, self.band
+        if any(artefact.kind == MIRRORED for artefact in self.artefacts_before):
+            return None
+        if band is None:
+            band = WHOLE if fit.fids is None else band_of(fit.fids, fit.model.axes)
+        return filter_artefact(fit, band)
+
+    @property
+    def artefacts_of_file(self) -> list[Artefact]:
+        """Artefacts that are of all spectra: those before the fit, and a filter's."""
+        return [*self.artefacts_before, *([self.filter_artefact] if self.filter_artefact else [])]
+
+    @cached_property
     def doubts(self) -> dict[int, list[Doubt]]:
-        """Reasons for doubt by SNR, line width and concentrations, of spectra that have any, by their row."""
+        """Reasons for doubt by SNR, line width, concentrations and a filter, of spectra that have any, by their row."""
         return doubts_of(self)
 
     @cached_property
     def verdict(self) -> np.ndarray:
         """Verdict of every spectrum, ``(n,)``: that of the fit, and doubtful at best where there is an artefact, or a
-        doubt by SNR, line width or concentrations."""
+        doubt by SNR, line width, concentrations or a filter."""
         out = self.fit.verdict.copy()
         strange = [row for row, artefacts in self.artefacts.items() if artefacts or self.artefacts_before]
         strange += list(self.doubts)

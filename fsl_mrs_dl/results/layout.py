@@ -253,7 +253,13 @@ QUANTITIES = (
     Quantity("failed", "quality/failed.nii.gz", "1: not converged, 2: not fitted, 3: only noise", "", "red", None),
     Quantity("fitted", "quality/fitted.nii.gz", "voxels that were fitted", "", "greyscale", "fitted"),
     Quantity("usable", "quality/usable.nii.gz", "fits that can be used", "", "greyscale", "usable"),
-    Quantity("doubt", "quality/doubt.nii.gz", "1: SNR, 2: line width, 3: concentrations are doubtful", "", "red"),
+    Quantity(
+        "doubt",
+        "quality/doubt.nii.gz",
+        "1: SNR, 2: line width, 3: concentrations, 4: filtered band; doubtful",
+        "",
+        "red",
+    ),
     Quantity("unexplained", "quality/unexplained.nii.gz", "unexplained share of the signal", "", "hot", "unexplained"),
 )
 """Every kind of map, those of FSL-MRS first within each folder; a run writes those that it has values of."""
@@ -267,11 +273,12 @@ FAILED = {
 }
 """Meaning of the values of ``quality/failed.nii.gz``."""
 
-LOW_SNR, WIDE, IMPLAUSIBLE = 1, 2, 3
+LOW_SNR, WIDE, IMPLAUSIBLE, FILTERED = 1, 2, 3, 4
 DOUBTS = {
     LOW_SNR: "a signal-to-noise ratio that is too low",
     WIDE: "lines that are too broad",
     IMPLAUSIBLE: "concentrations that no brain has",
+    FILTERED: "a window beyond the band that a filter left",
 }
 """Meaning of the values of ``quality/doubt.nii.gz`` above zero; of several the highest."""
 

@@ -207,7 +207,7 @@ def _diagnostics(results: FitResults, row: int) -> list[str]:
     lines = []
     if results.verdict[row] == UNUSABLE:
         lines.append("   1 ERROR     VERDIC  1" if results.fit.converged[row] else "   1 ERROR     FIT     1")
-    n = len(results.artefacts_before) + len(results.artefacts.get(row, ()))
+    n = len(results.artefacts_of_file) + len(results.artefacts.get(row, ()))
     return lines + ([f"{n:4d} {'warning' if n == 1 else 'warnings':9s} ARTEFA  1"] if n else [])
 
 

@@ -527,7 +527,7 @@ def _record(session: Session, summary: SessionSummary, fitted: FittedData, warni
 
 def artefact_warnings(results: FitResults) -> list[str]:
     """Return a line for each kind of artefact, as the terminal has them below the table."""
-    before = [one.text(option_spelling) for one in results.artefacts_before]
+    before = [one.text(option_spelling) for one in results.artefacts_of_file]
     return list(dict.fromkeys([*before, *artefact_lines(results.artefacts, option_spelling)]))
 
 

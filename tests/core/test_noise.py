@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from fsl_mrs_dl.core.axes import Axes
-from fsl_mrs_dl.core.noise import filtered_noise, noise_outside
+from fsl_mrs_dl.core.noise import filtered_noise, noise_outside, remaining_band
 from fsl_mrs_dl.core.transients import combination
 from fsl_mrs_dl.core.units import fid_to_spec, spec_to_fid
 
@@ -28,6 +28,7 @@ def test_lines_are_no_noise(snr, n_points, fwhm_hz):
     axes = AXES.with_points(n_points)
     spec, sd = spectra(snr, axes=axes, fwhm_hz=fwhm_hz)
     assert not filtered_noise(spec, axes).any()
+    assert not np.isfinite(remaining_band(spec, axes)).any()
     if snr < 500:
         np.testing.assert_allclose(noise_outside(spec, axes).mean(), sd, rtol=0.1)
 
@@ -39,6 +40,29 @@ def test_noise_that_a_filter_took_from_the_ends_is_measured_between_lines(snr, r
     spec[:, AXES.ppm() > 4.9] *= remains
     assert filtered_noise(spec, AXES).mean() >= 0.8
     assert np.median(noise_outside(spec, AXES)) == pytest.approx(sd, rel=0.35)
+
+
+@pytest.mark.parametrize("low, high", [(-9, 3.8), (1.8, 9), (1.8, 3.8)])
+@pytest.mark.parametrize("snr", [3, 50])
+def test_the_band_that_a_filter_left_is_where_the_noise_is(snr, low, high):
+    spec, sd = spectra(snr)
+    ppm = AXES.ppm()
+    spec *= 1 / (1 + np.exp((low - ppm) / 0.02)) / (1 + np.exp((ppm - high) / 0.02))
+    for some in (spec, spec[:1]):
+        limits = remaining_band(some, AXES)
+        for limit, edge in zip(limits, (low, high)):
+            assert np.isinf(limit) if abs(edge) > 5 else limit == pytest.approx(edge, abs=0.11)
+    if low > 0 and high < 5:
+        # A large part of the usual window has no noise, either.
+        assert np.median(noise_outside(spec, AXES)) == pytest.approx(sd, rel=0.5)
+
+
+def test_the_band_is_whole_where_noise_cannot_be_measured_or_the_bandwidth_ends():
+    random = np.random.default_rng(0)
+    for axes in (Axes(400, 1e-3, 127.0), Axes(256, 1e-3, 127.0), Axes(512, 1e-3, 50.0, "31P")):
+        noise = random.standard_normal((3, axes.n_points)) + 1j * random.standard_normal((3, axes.n_points))
+        assert remaining_band(noise, axes) == remaining_band(0 * noise, axes) == (-np.inf, np.inf)
+        assert remaining_band(noise[:0], axes) == (-np.inf, np.inf)
 
 
 def test_nuclei_without_a_window_are_left_alone():
