@@ -283,6 +283,7 @@ def _quantify_arrays(data, basis, options: dict, *, initial_values, water, progr
     from .fitting import quantify as quantify_module
     from .fitting.fitted_data import with_names
     from .fitting.options import FitOptions
+    from .fitting.quantification import Quantification
 
     named = ("initial_values", "progress", "conjugate")
     known = [field.name for field in fields(FitOptions) if field.name not in _OF_FILES]
@@ -320,9 +321,7 @@ def _quantify_arrays(data, basis, options: dict, *, initial_values, water, progr
                 value="in-vivo",
                 remedy="leave `initial_values` out",
             )
-        fit: quantify_module.Quantification = quantify_in_vivo(
-            fids, basis, axes, fit_options, water=water, progress=progress
-        )
+        fit: Quantification = quantify_in_vivo(fids, basis, axes, fit_options, water=water, progress=progress)
     else:
         if water is not None:
             raise OptionError("goes with `spectral_model` in-vivo only", option="water", remedy="leave it out")

@@ -59,20 +59,7 @@ def add_fitting_options(group) -> None:
             " the in-vivo model also brain (default), tumour or none"
         ),
     )
-    group.add_argument(
-        "--init",
-        metavar="NAME",
-        help=(
-            "initial values: classical, network or both (fsl-mrs model, which is fitted where one is given; default: as"
-            " the data allow)"
-        ),
-    )
-    group.add_argument(
-        "--model",
-        dest="network",
-        metavar="NAME",
-        help="trained network that proposes them, by name or folder (fsl-mrs model, which is fitted where it is given)",
-    )
+    _add_initial_values(group)
     group.add_argument(
         "--estimate",
         metavar="NAME",
@@ -112,6 +99,24 @@ def add_fitting_options(group) -> None:
         "--soft_constraints",
         action="store_true",
         help="hold GABA, Asp, Glc, GSH, Scyllo and Tau by ratios of the literature, as LCModel does (in-vivo model)",
+    )
+
+
+def _add_initial_values(group) -> None:
+    """Add the options of initial values."""
+    group.add_argument(
+        "--init",
+        metavar="NAME",
+        help=(
+            "initial values: classical, network or both (fsl-mrs model, which is fitted where one is given; default: as"
+            " the data allow)"
+        ),
+    )
+    group.add_argument(
+        "--model",
+        dest="network",
+        metavar="NAME",
+        help="trained network that proposes them, by name or folder (fsl-mrs model, which is fitted where it is given)",
     )
 
 

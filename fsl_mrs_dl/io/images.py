@@ -19,6 +19,8 @@ __all__ = ["damage_of", "image_errors", "open_any_image", "open_image"]
 
 _MOST_PACKED = 1100  # bytes of a byte of gzip's
 _LEAST_HEADER, _LEAST_PACKED = 348, 60  # bytes of a NIfTI header, as it is and in gzip
+_BEGINNINGS = (b"\x1f\x8b", *(size.to_bytes(4, order) for size in (348, 540) for order in ("little", "big")))
+"""First bytes of gzip and of NIfTI headers."""
 
 
 def image_errors() -> tuple[type[Exception], ...]:
@@ -47,7 +49,7 @@ def damage_of(path: Path, exc: Exception) -> str:
         size = path.stat().st_size
         if size == 0:
             return "empty"
-        if size < least:
+        if size < least and path.read_bytes().startswith(_BEGINNINGS):
             return f"cut short, {size} bytes"
     short = re.search(r"expected \d+ bytes, got \d+|end-of-stream|wrong size|buffer is smaller", text, re.IGNORECASE)
     return "cut short, or damaged" if isinstance(exc, (EOFError, zlib.error, WrapStructError)) or short else ""

@@ -274,7 +274,6 @@ def align_data(data: MrsData, options: AlignOptions = _DEFAULTS, *, reference: M
     measured = layout.split(data.fids)
     fids, of_spikes = without_spikes(measured[..., : acquired_points(measured)])
     axes = data.axes.with_points(fids.shape[-1])
-    axes.check_window(options.ppmlim)
     target = None if reference is None else _reference_fids(reference, data, fids.shape[1])[:, : axes.n_points]
     of_water = all(is_water_unsuppressed(x, axes) for x in (fids, target) if x is not None)
     on_water = options.ppmlim is None and of_water
@@ -438,6 +437,7 @@ def _transient_axes(data: MrsData, dim: str, coil: int | None, reference: bool) 
 
 def _check_fits(options: AlignOptions, data: MrsData, layout: _Layout) -> None:
     """Raise OptionError for options that the data cannot serve."""
+    data.axes.check_window(options.ppmlim)
     if options.absolute:
         check_nucleus(data.nucleus)
     width = options.moving_window

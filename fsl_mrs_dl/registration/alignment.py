@@ -249,13 +249,10 @@ class _Options:
 
     def check(self, axes: Axes) -> None:
         """Raise OptionError for a value that makes no sense for FIDs with these axes."""
-        for name, value in (
-            ("dwelltime", axes.dwelltime),
-            ("spec_freq_mhz", axes.spec_freq_mhz),
-            ("max_memory", self.max_memory),
-        ):
-            if not (np.isfinite(value) and value > 0):
-                raise OptionError("is not positive", option=name, value=value, remedy="give a positive number")
+        if not (np.isfinite(self.max_memory) and self.max_memory > 0):
+            raise OptionError(
+                "is not positive", option="max_memory", value=self.max_memory, remedy="give a positive number"
+            )
         if self.precision not in ("double", "single"):
             raise OptionError(
                 "there is no such precision", option="precision", value=self.precision, remedy="give double or single"

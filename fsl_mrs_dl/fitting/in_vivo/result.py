@@ -238,8 +238,7 @@ class InVivoFit(Quantification):
         }
 
     def table(self, combined: Sequence[str] | None = None, estimate: str = "in-vivo"):
-        """Return names, concentrations and SDs with sums appended, those of :attr:`combine` by default: ``(names,
-        (n, m), (n, m))``."""
+        """Return names, concentrations and SDs, with sums, as :meth:`.Quantification.table`."""
         return super().table(combined, estimate)
 
     def interval(self, members: list[int]) -> tuple[np.ndarray, np.ndarray]:
@@ -505,7 +504,6 @@ class InVivoFit(Quantification):
         signal = signal_of(prepared, float(np.median(fits.dimension)) if len(conc) else np.nan)
         params = rows(conc)
         share, score = _misfit(fits)
-        determined = np.isfinite(conc).all(1) & ~np.isnan(np.diagonal(cov, axis1=1, axis2=2)).any(1)
         return cls(
             model=cast(SignalModel, signal),
             names=concentration_names(fits.model.components),
@@ -514,7 +512,7 @@ class InVivoFit(Quantification):
             noise_sd=rows(fits.misfit * fits.noise),
             noise_outside_sd=rows(fits.noise),
             cost=rows(fits.cost),
-            converged=rows(fits.converged & determined, False),
+            converged=rows(fits.converged & np.isfinite(conc).all(1) & ~np.isnan(cov).any((1, 2)), False),
             fitted=usable,
             n_iter=rows(fits.steps, 0),
             fid_scale=fid_scale,
