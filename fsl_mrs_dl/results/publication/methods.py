@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections import Counter
 from collections.abc import Iterable, Mapping
 
 import numpy as np
@@ -15,9 +14,9 @@ from ...fitting.artefacts import echo_time_mismatch
 from ...fitting.header_facts import contradicted_times, time_notes
 from ...fitting.in_vivo.edited_result import EditedFit
 from ...fitting.in_vivo.result import InVivoFit
-from ...fitting.verdict import DOUBTFUL
+from ...fitting.verdict import VERDICTS
 from ...physics.in_vivo_components import priors_table
-from ..doubts import reasons_of_doubt, why_unusable
+from ..doubts import rows_by_reason
 from ..fit_results import FitResults
 from .analysis import Analysis, figure_in_words, program_versions
 from .references import PACKAGE_KEY, cite, key_of_doi
@@ -447,34 +446,30 @@ def _quality(analysis: Analysis) -> str:
         )
     n, good = len(analysis.rows), int(np.sum(results.fit.usable[analysis.rows]))
     if n > 1:
-        sentences.append(
-            f"Of {n} spectra {good} were usable: converged, with a residual no larger than realistic spectra."
-        )
-        sentences += _doubtful_among(analysis)
-    elif not good:
-        why = why_unusable(results.fit, int(analysis.rows[0]))
-        sentences.append(f"The fit is marked as not usable: {why}.")
-    elif results.verdict[analysis.rows[0]] == DOUBTFUL:
-        sentences.append(
-            f"The verdict on the fit is doubtful: {_listed(reasons_of_doubt(results, int(analysis.rows[0])))}."
-        )
+        sentences += _verdicts(analysis)
     else:
-        sentences.append("The verdict on the fit is good.")
+        row = int(analysis.rows[0])
+        reasons = _listed(reason.text for reason in results.reasons[row])
+        words = f"{VERDICTS[results.verdict[row]]}{f': {reasons}' if reasons else ''}"
+        sentences.append(f"The {'verdict on the fit is' if good else 'fit is marked as'} {words}.")
     sentences += [text if text.endswith(".") else f"{text}." for text in analysis.exclusions]
     if not analysis.exclusions:
-        kept = "" if good == n else ": it was kept" if n == 1 else f": the other {n - good} were kept"
+        kept = "" if good == n else ": it was kept" if n == 1 else "; the tables hold those that are not usable, too"
         sentences.append(f"No spectrum was excluded{kept}.")
     sentences.append(f"The minimum reporting table {cite('lin2021mrsinmrs')} is given with the results.")
     return " ".join(sentences)
 
 
-def _doubtful_among(analysis: Analysis) -> list[str]:
-    """Return a sentence on how many of several spectra are doubtful, and on the usual reason; none without any."""
-    doubtful = [int(row) for row in analysis.rows if analysis.results.verdict[row] == DOUBTFUL]
-    if not doubtful:
-        return []
-    reasons = Counter(
-        re.sub(r" \(.*", "", doubt) for row in doubtful for doubt in reasons_of_doubt(analysis.results, row)
-    )
-    named = _listed(f"{reason} ({count})" for reason, count in reasons.most_common())
-    return [f"The verdict on {len(doubtful)} of them is doubtful: {named}."]
+def _verdicts(analysis: Analysis) -> list[str]:
+    """Return sentences on the verdicts on several spectra, and on the reasons for those that are not good."""
+    results, n = analysis.results, len(analysis.rows)
+    counts = np.bincount(results.verdict[analysis.rows], minlength=len(VERDICTS))
+    each = [f"{count} {'was' if count == 1 else 'were'} {word}" for count, word in zip(counts, VERDICTS) if count]
+    sentences = [
+        f"Of {n} spectra {_listed(each)} (not usable: not converged, without signal, or with a larger residual than"
+        " realistic spectra)."
+    ]
+    named = [f"{kind} ({len(rows)})" for kind, rows in rows_by_reason(results).items()]
+    if named:
+        sentences.append(f"Reasons, of which a spectrum may have several: {_listed(named)}.")
+    return sentences
