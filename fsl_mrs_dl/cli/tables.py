@@ -171,7 +171,8 @@ def _estimate_notes(results: FitResults) -> list[str]:
         unit = (
             "own macromolecules, 1 is ten times the signal of an average metabolite of the basis set"
             if fit.has_own_macromolecules
-            else "the sum of all macromolecules, 0.3 to 1 per total creatine in a healthy brain, 0 in data without them"
+            else "the sum of all macromolecules, about 0.2 to 1 per total creatine in healthy brains at echo times of"
+            " 30 to 35 ms, by sequence and region; 0 in data without them"
         )
         notes.append(f"{MACROMOLECULES}: {unit}.")
     if results.absolute is not None:
@@ -199,32 +200,35 @@ def _quality_notes(results: FitResults) -> list[str]:
     fit, rows, notes = results.fit, np.flatnonzero(results.fit.fitted), []
     note = reference_note(results.internal_ref, fit.names)
     notes += [note] * bool(note)
+    single = len(fit.params) == 1
     if results.reference is None:
         notes.append(f"No ratios: {results.reference_name} was not fitted; choose a reference with --internal_ref.")
-    if not fit.converged[rows].all():
+    failed = rows[~fit.converged[rows] & ~fit.empty[rows]]
+    if len(failed):
         groups = "give fewer --metab_groups, or " if fit.model.n_groups > 1 else ""
         remedy = f"{groups}leave out metabolites that are not detectable"
         if fit.model.name == "in-vivo":
             remedy = _leave_out(results) or "check the basis set, and the spectra for artefacts"
+        subject = "The fit" if single else _some_of(results, failed, "fits")
         notes.append(
-            f"{int((~fit.converged[rows]).sum())} of {len(rows)} fits did NOT converge and should not be used as they"
-            f" are (column converged in uncertainty.csv): {remedy}."
+            f"{subject} did NOT converge and should not be used as {'it is' if single else 'they are'} (column"
+            f" converged in uncertainty.csv): {remedy}."
         )
-    outside = int((fit.ood[rows] > layout.OOD_LIMIT).sum())
-    if outside:
-        subject = "The spectrum is" if len(fit.params) == 1 else f"{outside} of {len(rows)} spectra are"
+    outside = rows[(fit.ood[rows] > layout.OOD_LIMIT) & ~fit.empty[rows]]
+    if len(outside):
+        subject = "The spectrum is" if single else f"{_some_of(results, outside, 'spectra')} are"
         notes.append(
-            f"{subject} out of distribution (score {np.nanmax(fit.ood[rows]):.1f}, above {layout.OOD_LIMIT:g}; column"
-            " ood_score in uncertainty.csv)."
+            f"{subject} out of distribution (score {np.nanmax(fit.ood[outside]):.1f}, above {layout.OOD_LIMIT:g};"
+            " column ood_score in uncertainty.csv)."
         )
-    empty = int(fit.empty[rows].sum())
-    if empty:
-        subject = "The fit is" if len(fit.params) == 1 else f"{empty} of {len(rows)} fits are"
+    empty = rows[fit.empty[rows]]
+    if len(empty):
+        subject = "The fit is" if single else f"{_some_of(results, empty, 'fits')} are"
         notes.append(f"{subject} NOT usable (column usable): there is no signal above the noise.")
     unexplained = rows[~fit.usable[rows] & fit.converged[rows] & ~fit.empty[rows]]
     if len(unexplained):
         remedy = _leave_out(results)
-        subject = "The fit is" if len(fit.params) == 1 else f"{len(unexplained)} of {len(rows)} fits are"
+        subject = "The fit is" if single else f"{_some_of(results, unexplained, 'fits')} are"
         notes.append(
             f"{subject} NOT usable (column usable): more is unexplained than in realistic spectra"
             f" ({np.nanmedian(fit.unexplained[unexplained]):.0%} of the signal,"
@@ -234,9 +238,17 @@ def _quality_notes(results: FitResults) -> list[str]:
     notes += artefact_notes(results)
     named = results.artefacts_of_file or any(results.artefacts.values())
     named = named or (results.left_out_by is not None and not fit.usable[rows].all())
-    if not named and empty < len(rows) and np.nanmedian(fit.misfit[rows]) > 1.5:
+    if not named and len(empty) < len(rows) and np.nanmedian(fit.misfit[rows]) > 1.5:
         notes.append(_misfit_note(results))
     return notes
+
+
+def _some_of(results: FitResults, rows: Sequence[int], noun: str) -> str:
+    """Return how many of several spectra some rows are, and which, for the beginning of a sentence."""
+    from ..results.doubts import places
+
+    words = places(results, rows)
+    return f"{len(rows)} of {int(results.fit.fitted.sum())} {noun}{f' ({words})' if words else ''}"
 
 
 def _leave_out(results: FitResults) -> str:
@@ -253,16 +265,24 @@ def _leave_out(results: FitResults) -> str:
 
 
 def _doubts(results: FitResults) -> list[str]:
-    """Return a line for each kind of doubt by SNR, line width, concentrations and a filter."""
-    from ..results.doubts import counted
+    """Return a line for each reason for doubt that has no line of its own: SNR, line width, concentrations, and signal
+    that is not explained."""
+    from ..fitting.verdict import DOUBTFUL
+    from ..results.doubts import OUT_OF_DISTRIBUTION, first_of, rows_by_reason, where
 
-    n = int(results.fit.fitted.sum())
-    return [
-        f"The verdict is doubtful: {doubt.text}."
-        if len(results.fit.params) == 1
-        else f"The verdict on {count} of {n} spectra is doubtful: {doubt.kind}."
-        for doubt, count in counted(results)
-    ]
+    if len(results.fit.params) == 1:
+        found = results.doubts.get(0, ()) if results.verdict[0] == DOUBTFUL else ()
+        return [f"The verdict is doubtful: {doubt.text}." for doubt in found]
+    of_artefacts = {one.kind for found in (results.artefacts_of_file, *results.artefacts.values()) for one in found}
+    lines = []
+    for kind, rows in rows_by_reason(results).items():
+        doubtful = [row for row in rows if results.verdict[row] == DOUBTFUL]
+        if not doubtful or kind in of_artefacts or kind == OUT_OF_DISTRIBUTION:
+            continue
+        first = first_of(results, kind, doubtful)
+        figures = f" ({first.figures}{' in the first' if len(doubtful) > 1 else ''})"
+        lines.append(f"Doubtful: {kind}{figures}, {where(results, doubtful)}.")
+    return lines
 
 
 def dimension_notes(data: MrsData, averaged: Sequence[str] = (), joint: Sequence[str] = ()) -> list[str]:
@@ -281,18 +301,18 @@ def dimension_notes(data: MrsData, averaged: Sequence[str] = (), joint: Sequence
 
 
 def artefact_notes(results: FitResults, n_fitted: int | None = None) -> list[str]:
-    """Return a line for each kind of artefact: of the first spectrum that has it, and of how many.
+    """Return a line for each kind of artefact: of the first spectrum that has it, and which of several have it.
 
     ``n_fitted`` is the number of spectra that were fitted, where ``results`` are of some of them.
     """
     from ..fitting.artefacts import artefact_lines, option_spelling
 
-    lines = [artefact.text(option_spelling) for artefact in results.artefacts_of_file] + _filter_notes(results)
+    before = [artefact.text(option_spelling) for artefact in results.artefacts_of_file] + _filter_notes(results)
     n = len(results.artefacts)
-    n_fitted = n_fitted or int((results.fit.fitted & ~results.fit.empty).sum())  # noise has none
-    if 0 < n < n_fitted and results.fit.model.axes.nucleus == "1H":
-        lines.append(f"Artefacts were looked for in {n} of {n_fitted} spectra, evenly spread.")
-    return lines + artefact_lines(results.artefacts, option_spelling)
+    if n_fitted is None or n in (0, n_fitted) or results.fit.model.axes.nucleus != "1H":
+        return [*before, *results.artefact_lines()]
+    looked = f"Artefacts were looked for in {n} of {n_fitted} spectra, evenly spread."
+    return [*before, looked, *artefact_lines(results.artefacts, option_spelling)]
 
 
 def _filter_notes(results: FitResults) -> list[str]:

@@ -7,7 +7,7 @@ Every detector takes one fitted spectrum and returns what it measured, or None; 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from importlib import resources
@@ -81,18 +81,26 @@ class Artefact:
         return re.sub(r"`(\w+)`", lambda match: spelling(match[1]) if spelling else match[1], line)
 
 
-def artefact_lines(found: Mapping[int, Sequence[Artefact]], spelling=None) -> list[str]:
+def artefact_lines(
+    found: Mapping[int, Sequence[Artefact]], spelling=None, where: Callable[[Sequence[int]], str] | None = None
+) -> list[str]:
     """Return a line for each kind of artefact in spectra, by their numbers: the text of the first that has it, and of
-    several spectra how many have it."""
-    kinds: dict[str, list[Artefact]] = {}
-    for artefacts in found.values():
+    several spectra which have it.
+
+    ``where`` words the numbers of spectra, as '4 of 28 spectra: x 3, 4, 5, 6'; by default only how many they are.
+    """
+    kinds: dict[str, list[tuple[int, Artefact]]] = {}
+    for number, artefacts in found.items():
         for artefact in artefacts:
-            kinds.setdefault(artefact.kind, []).append(artefact)
-    n = len(found)
-    return [
-        several[0].text(spelling) + (f" ({len(several)} of {n} spectra; figures of the first)" if n > 1 else "")
-        for several in kinds.values()
-    ]
+            kinds.setdefault(artefact.kind, []).append((number, artefact))
+    n, lines = len(found), []
+    for several in kinds.values():
+        line = several[0][1].text(spelling)
+        if n > 1 or where:
+            words = where([number for number, _ in several]) if where else f"{len(several)} of {n} spectra"
+            line += f" ({words}{'; figures of the first' if len(several) > 1 else ''})"
+        lines.append(line)
+    return lines
 
 
 @dataclass(frozen=True)

@@ -44,7 +44,7 @@ broader than 0.1 ppm are poor by the consensus on clinical spectroscopy (Wilson 
 
 MOST_NAA, MOST_MM, MOST_DETERMINED = 4.0, 3.0, 0.3
 """Ratios to total creatine that no brain has: total NAA is 1 to 2.5 times creatine, up to 4 at the longest echo times,
-and macromolecules are 0.3 to 1 times; and the SD, over the ratio, up to which one counts."""
+and macromolecules are 0.2 to 1 times; and the SD, over the ratio, up to which one counts."""
 
 _BY_CHANCE = 2.6  # SDs of the noise's estimates that a misfit may be above one
 

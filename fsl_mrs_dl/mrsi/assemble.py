@@ -182,7 +182,15 @@ def finish(job: Job) -> None:
 def duration(begun: float, n_voxels: int) -> str:
     """Return the time since ``begun`` (of ``time.perf_counter``) in words, in all and per voxel."""
     seconds = time.perf_counter() - begun
-    return f"{seconds:.1f} s, {1e3 * seconds / max(1, n_voxels):.2f} ms per voxel"
+    text = _in_words(seconds)
+    return text if n_voxels < 2 else f"{text}, {_in_words(seconds / n_voxels)} per voxel"
+
+
+def _in_words(seconds: float) -> str:
+    """Return a time in its unit, with no more digits than mean anything."""
+    if seconds >= 99.5:
+        return f"{seconds:.0f} s"
+    return f"{seconds:.3g} s" if seconds >= 0.9995 else f"{1e3 * seconds:.3g} ms"
 
 
 def summary(job: Job, values: dict[str, np.ndarray], advice: str = "") -> str:

@@ -353,11 +353,17 @@ def _with_nuisances(job: Job, request: _Request, say: Callable[[str], None]) -> 
     if space is None:
         say("No lipids of the scalp and no residual water above the noise: nothing is taken out of the likelihood.")
         return job
-    say(
-        f"Lipids of {len(scalp)} voxels span {len(space.lipids)} dimensions, residual water {len(space.water)}: they"
-        " are part of every voxel's likelihood."
-    )
+    say(_nuisances_in_words(len(scalp), len(space.lipids), len(space.water)))
     return replace(job, nuisance=space)
+
+
+def _nuisances_in_words(n_scalp: int, n_lipids: int, n_water: int) -> str:
+    """Return which nuisances are part of the likelihood, of those that there are."""
+    parts = [f"lipids of {n_scalp} voxels span {n_lipids} dimensions"] * bool(n_lipids)
+    parts += [f"residual water {'' if parts else 'spans '}{n_water}{'' if parts else ' dimensions'}"] * bool(n_water)
+    text = ", ".join(parts)
+    are = "they are" if len(parts) > 1 else "it is" if n_water else "they are"
+    return f"{text[:1].upper()}{text[1:]}: {are} part of every voxel's likelihood."
 
 
 def _usable_scaling(

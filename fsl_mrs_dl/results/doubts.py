@@ -7,7 +7,6 @@ macromolecules many times as large as creatine: such fits are doubtful, too.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -19,7 +18,6 @@ from ..fitting import uncertainty
 from ..fitting.artefacts import option_spelling
 from ..fitting.in_vivo.result import InVivoFit
 from ..fitting.verdict import (
-    DOUBTFUL,
     GOOD,
     LEAST_SNR,
     MOST_DETERMINED,
@@ -37,17 +35,26 @@ if TYPE_CHECKING:
     from .fit_results import FitResults
 
 __all__ = [
+    "OUT_OF_DISTRIBUTION",
     "Doubt",
-    "counted",
+    "Reason",
     "doubts_of",
+    "first_of",
+    "places",
     "quality_column",
     "quality_line",
-    "reasons_in_full",
-    "reasons_of_doubt",
+    "reason_words",
+    "reasons_of",
+    "rows_by_reason",
+    "where",
     "why_unusable",
 ]
 
 _LINES = ("NAA", "tNAA", "Cr", "tCr", "PCr")  # singlets whose SNR and width stand for a spectrum, the first there is
+OUT_OF_DISTRIBUTION = "out of distribution"
+"""Kind of the reason by the score of that name."""
+
+_MOST_NAMED = 6  # spectra that a line names
 
 
 @dataclass(frozen=True)
@@ -67,10 +74,34 @@ class Doubt:
     kind: str
     figures: str
 
+
+@dataclass(frozen=True)
+class Reason:
+    """A reason for a verdict that is not good.
+
+    Attributes
+    ----------
+    kind : str
+        The reason without figures.
+    figures : str
+        Empty where there are none.
+    remedy : str
+        The whole reason in a line with what helps; empty where nothing is known to.
+    """
+
+    kind: str
+    figures: str
+    remedy: str = ""
+
     @property
     def text(self) -> str:
         """The reason with its figures."""
-        return f"{self.kind} ({self.figures})"
+        return f"{self.kind} ({self.figures})" if self.figures else self.kind
+
+    @property
+    def line(self) -> str:
+        """The reason as a line, with what helps."""
+        return self.remedy or f"{self.text[:1].upper()}{self.text[1:]}."
 
 
 def quality_line(names: Sequence[str]) -> int | None:
@@ -149,55 +180,83 @@ def _columns(names: Sequence[str], wanted: Iterable[str]) -> list[int]:
     return [list(names).index(name) for name in dict.fromkeys(there) if name is not None]
 
 
-def reasons_of_doubt(results: FitResults, row: int) -> list[str]:
-    """Return why the verdict on a spectrum is doubtful, a phrase with its figures each."""
-    found = [*results.artefacts_before, *results.artefacts.get(row, ())]
-    return [f"{artefact.kind} ({artefact.seen})" for artefact in found] + _reasons_without_artefacts(results, row)
-
-
-def reasons_in_full(results: FitResults, row: int) -> list[str]:
-    """Return why the verdict on a spectrum is doubtful or not usable, a line each, those of artefacts with what helps;
-    empty where it is good, or where the spectrum could not be fitted."""
-    if not results.fit.fitted[row] or results.verdict[row] == GOOD:
+def reasons_of(results: FitResults, row: int) -> list[Reason]:
+    """Return why the verdict on a spectrum is doubtful or not usable; empty where it is good, or where the spectrum
+    could not be fitted."""
+    fit, verdict = results.fit, results.verdict[row]
+    if not fit.fitted[row] or verdict == GOOD:
         return []
-    found = [*results.artefacts_before, *results.artefacts.get(row, ())]
-    lines = [artefact.text(option_spelling) for artefact in found]
-    if results.verdict[row] == UNUSABLE:
-        return [_as_line(why_unusable(results.fit, row)), *lines]
-    return lines + [_as_line(phrase) for phrase in _reasons_without_artefacts(results, row)]
+    out = [Reason(*_why_unusable(fit, row))] if verdict == UNUSABLE else []
+    if fit.empty[row]:
+        return out
+    for artefact in (*results.artefacts_of_file, *results.artefacts.get(row, ())):
+        out.append(Reason(artefact.kind, artefact.seen, artefact.text(option_spelling)))
+    if fit.ood[row] > OOD_LIMIT:
+        out.append(Reason(OUT_OF_DISTRIBUTION, f"score {fit.ood[row]:.2g}"))
+    if verdict == UNUSABLE:
+        # What is not usable is not doubtful besides.
+        return out
+    if exceeds_unexplained(fit.unexplained[row]):
+        kind = "signal beyond the noise that the model does not explain"
+        out.append(Reason(kind, f"{fit.unexplained[row]:.1%}"))
+    # A filter is named among the artefacts, with what helps.
+    return out + [Reason(one.kind, one.figures) for one in results.doubts.get(row, ()) if one.code != FILTERED]
 
 
-def _as_line(phrase: str) -> str:
-    return f"{phrase[:1].upper()}{phrase[1:]}."
+def rows_by_reason(results: FitResults) -> dict[str, list[int]]:
+    """Return the rows of spectra by the kind of each reason for their verdicts, the kind of most spectra first.
+
+    Terminal, report and methods count by this, and the column ``reasons`` of tables has the same.
+    """
+    out: dict[str, list[int]] = {}
+    for row in np.flatnonzero(results.fit.fitted):
+        for reason in results.reasons[row]:
+            out.setdefault(reason.kind, []).append(int(row))
+    return dict(sorted(out.items(), key=lambda item: -len(item[1])))
 
 
-def _reasons_without_artefacts(results: FitResults, row: int) -> list[str]:
-    """Return the reasons for doubt besides artefacts, a phrase with its figures each."""
-    out = []
-    if results.fit.ood[row] > OOD_LIMIT:
-        out.append(f"out of distribution (score {results.fit.ood[row]:.2g})")
-    if exceeds_unexplained(results.fit.unexplained[row]):
-        out.append(f"signal beyond the noise that the model does not explain ({results.fit.unexplained[row]:.1%})")
-    return out + [doubt.text for doubt in results.doubts.get(row, ())]
+def first_of(results: FitResults, kind: str, rows: Sequence[int]) -> Reason:
+    """Return the reason of a kind that the first of some rows has."""
+    return next(reason for reason in results.reasons[rows[0]] if reason.kind == kind)
 
 
-def counted(results: FitResults) -> list[tuple[Doubt, int]]:
-    """Return each kind of doubt by SNR, line width, concentrations or a filter with the number of spectra whose verdict
-    is doubtful by it, those of most spectra first; its figures are of the first."""
-    every = [doubt for row, doubts in results.doubts.items() if results.verdict[row] == DOUBTFUL for doubt in doubts]
-    first = {doubt.kind: doubt for doubt in reversed(every)}
-    return [(first[kind], count) for kind, count in Counter(doubt.kind for doubt in every).most_common()]
+def reason_words(results: FitResults, row: int) -> str:
+    """Return the reasons for the verdict on a spectrum with their figures, between semicolons; empty without any."""
+    return "; ".join(reason.text for reason in results.reasons[row])
+
+
+def where(results: FitResults, rows: Sequence[int]) -> str:
+    """Return how many of the fitted spectra some rows are, and which: '4 of 28 spectra: DIM_USER_0 24, 25, 26, 27'."""
+    n, named = int(results.fit.fitted.sum()), places(results, rows)
+    return f"{len(rows)} of {n} spectra: {named}" if named else f"all {n} spectra"
+
+
+def places(results: FitResults, rows: Sequence[int]) -> str:
+    """Return the places of some spectra, the first of them by the counters that tables have: 'DIM_USER_0 3, 4'; empty
+    where they are all."""
+    if len(rows) == int(results.fit.fitted.sum()):
+        return ""
+    counters = results.index[[name for name in results.index.columns if name not in results.header_values]]
+    name, each = "row", [str(int(row)) for row in rows[:_MOST_NAMED]]
+    if len(counters.columns) == 1:
+        name, each = counters.columns[0], [str(counters.iloc[int(row), 0]) for row in rows[:_MOST_NAMED]]
+    elif len(counters.columns):
+        name = f"({', '.join(counters.columns)})"
+        each = [f"({', '.join(map(str, counters.iloc[int(row)]))})" for row in rows[:_MOST_NAMED]]
+    more = f" and {len(rows) - _MOST_NAMED} more" if len(rows) > _MOST_NAMED else ""
+    return f"{name} {', '.join(each)}{more}"
 
 
 def why_unusable(fit: Quantification, row: int) -> str:
     """Return why a fit is not usable, in words; empty where it is."""
-    if fit.usable[row]:
-        return ""
+    return "" if fit.usable[row] else Reason(*_why_unusable(fit, row)).text
+
+
+def _why_unusable(fit: Quantification, row: int) -> tuple[str, str]:
+    """Return why a fit is not usable, and figures, empty where there are none."""
     if fit.empty[row]:
-        return "there is no signal above the noise"
+        return "there is no signal above the noise", ""
     if not fit.converged[row]:
-        return "it did not converge"
-    return (
-        f"more is unexplained than in realistic spectra ({fit.unexplained[row]:.0%} of the signal,"
-        f" {fit.misfit[row]:.1f} times the noise)"
-    )
+        return "it did not converge", ""
+    figures = f"{fit.unexplained[row]:.0%} of the signal, {fit.misfit[row]:.1f} times the noise"
+    return "more is unexplained than in realistic spectra", figures

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import NamedTuple
 
 import numpy as np
@@ -12,7 +12,7 @@ import pandas as pd
 
 from ..concentrations.scaling import AbsoluteConcentrations
 from ..fitting import uncertainty
-from ..fitting.artefacts import MIRRORED, Artefact, artefacts_of, fitted_spectrum
+from ..fitting.artefacts import MIRRORED, Artefact, artefact_lines, artefacts_of, fitted_spectrum, option_spelling
 from ..fitting.edited_data import with_edited_sums
 from ..fitting.filtered_band import WHOLE, Band, band_of, filter_artefact
 from ..fitting.fitted_data import FittedData
@@ -20,19 +20,18 @@ from ..fitting.in_vivo.edited_result import EditedFit
 from ..fitting.in_vivo.result import InVivoFit
 from ..fitting.options import FitOptions
 from ..fitting.quantification import Quantification
-from ..fitting.verdict import DOUBTFUL, UNUSABLE, VERDICTS
+from ..fitting.verdict import DOUBTFUL, VERDICTS
 from ..fitting.window_advice import Window, common_window
 from ..io.header_keys import ElementValues, element_values
 from ..io.nifti import MrsData
 from . import layout, qc
-from .doubts import Doubt, doubts_of, reasons_of_doubt, why_unusable
+from .doubts import Doubt, Reason, doubts_of, reason_words, reasons_of, where
 
 __all__ = ["FitResults", "Widths", "hardly_determined", "percent_sd", "reported_names", "reported_sums"]
 
 
 _ONE_LINE = 1.5  # width over the narrowest line's up to which a peak is one line
 _LARGE_PERCENT = 50.0  # SD of a concentration, above which the spectrum hardly determines it
-_MOST_SPECTRA = 32  # of a file, that artefacts are looked for in
 
 
 class Widths(NamedTuple):
@@ -135,15 +134,20 @@ class FitResults:
 
     @cached_property
     def artefacts(self) -> dict[int, list[Artefact]]:
-        """Artefacts of fitted spectra by their row; for at most 32 spectra, evenly spread."""
+        """Artefacts of every fitted spectrum with a signal, by its row."""
         rows = np.flatnonzero(self.fit.fitted & ~self.fit.empty)
-        if self.fit.fids is None or self.fit.model.axes.nucleus != "1H" or not len(rows):
+        if self.fit.fids is None or self.fit.model.axes.nucleus != "1H":
             return {}
         if any(artefact.kind == MIRRORED for artefact in self.artefacts_before):
             # Nothing else in such a fit means anything.
             return {int(row): [] for row in rows}
-        some = rows[np.unique(np.linspace(0, len(rows) - 1, min(len(rows), _MOST_SPECTRA)).astype(int))]
-        return {int(row): artefacts_of(replace(fitted_spectrum(self.fit, row), edited=self.is_edited)) for row in some}
+        return {int(row): artefacts_of(replace(fitted_spectrum(self.fit, row), edited=self.is_edited)) for row in rows}
+
+    def artefact_lines(self) -> list[str]:
+        """Return a line for each kind of artefact: the text of the first spectrum that has it, with options as the
+        commands spell them, and which of several have it."""
+        several = partial(where, self) if len(self.fit.params) > 1 else None
+        return artefact_lines(self.artefacts, option_spelling, several)
 
     @cached_property
     def left_out_by(self) -> tuple[Artefact, Window] | None:
@@ -184,6 +188,11 @@ class FitResults:
         out[strange] = np.maximum(out[strange], DOUBTFUL)
         return out
 
+    @cached_property
+    def reasons(self) -> list[list[Reason]]:
+        """Reasons for the verdict on every spectrum; none for those that are good, or could not be fitted."""
+        return [reasons_of(self, row) for row in range(len(self.fit.params))]
+
     @property
     def verdict_text(self) -> str:
         """The verdict of a spectrum, or how many of several have each, and how many could not be fitted."""
@@ -198,10 +207,8 @@ class FitResults:
         """Return the verdict of a spectrum with the reasons for it: 'doubtful: out of distribution (score 1.3)'."""
         if not self.fit.fitted[row]:
             return "could not be fitted"
-        verdict = int(self.verdict[row])
-        reasons = [why_unusable(self.fit, row)] if verdict == UNUSABLE else []
-        reasons += reasons_of_doubt(self, row) if verdict == DOUBTFUL else []
-        return f"{VERDICTS[verdict]}: {'; '.join(reasons)}" if reasons else VERDICTS[verdict]
+        verdict, reasons = VERDICTS[self.verdict[row]], reason_words(self, row)
+        return f"{verdict}: {reasons}" if reasons else verdict
 
     @cached_property
     def median_rows(self) -> np.ndarray:

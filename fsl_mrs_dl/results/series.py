@@ -87,7 +87,7 @@ class Series:
 
     @cached_property
     def quality(self) -> pd.DataFrame:
-        """A row per spectrum: its place, SNR and line width of the highest metabolite, misfit and verdict."""
+        """A row per spectrum: its place, SNR and line width of the highest metabolite, misfit, verdict and reasons."""
         results, frame = self.results, self.results.index.copy()
         snr, width = results.quality
         with warnings.catch_warnings():
@@ -101,6 +101,7 @@ class Series:
         frame["unexplained (%)"] = 100 * results.fit.unexplained
         verdicts = np.array(VERDICTS, object)[results.verdict]
         frame["verdict"] = np.where(results.fit.fitted, verdicts, "not fitted")
+        frame["reasons"] = ["; ".join(reason.kind for reason in reasons) for reasons in results.reasons]
         return frame
 
     @cached_property

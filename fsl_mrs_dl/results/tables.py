@@ -10,6 +10,7 @@ from ..concentrations.tissue import WATER_DENSITY
 from ..fitting import uncertainty
 from ..fitting.quantification import Quantification
 from ..fitting.verdict import VERDICTS
+from .doubts import reason_words
 from .fit_results import FitResults
 from .layout import MOSTLY_PRIOR
 
@@ -41,7 +42,8 @@ FSL_MRS_UNITS = {"molality": "mMol/kg", "molarity": "mM"}
 
 def summary_table(results: FitResults) -> pd.DataFrame:
     """Return FSL-MRS's summary.csv, with further columns: SDs of absolute concentrations with every source of error,
-    what its columns of CRLB hold, misfit and verdict of the spectrum.
+    what its columns of CRLB hold, misfit and verdict of the spectrum, and the reasons for
+    a verdict that is not good.
 
     FSL-MRS's columns hold what FSL-MRS defines: SDs of ratios add the variances of the two (uncertainty.csv has them
     with covariances), and those of absolute concentrations are the fit's alone.
@@ -71,6 +73,7 @@ def summary_table(results: FitResults) -> pd.DataFrame:
     columns["CRLB is"] = np.full(conc.shape, _SD_WORDS[results.estimate])
     words = np.array(VERDICTS)[results.verdict]
     of_spectrum = {"misfit": results.fit.misfit, "usable": results.fit.usable, "verdict": words}
+    of_spectrum["reasons"] = [reason_words(results, row) for row in range(len(conc))]
     columns |= {name: np.repeat(values, len(results.names)) for name, values in of_spectrum.items()}
     return _long(results, columns, "Metab", results.names)
 

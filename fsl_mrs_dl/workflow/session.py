@@ -20,7 +20,7 @@ from ..concentrations.segmentation import NO_SEGMENTATION, tissue_fractions
 from ..concentrations.tissue import DEFAULT_SD, TissueFractions
 from ..core import units
 from ..core.errors import OptionError, spelled
-from ..fitting.artefacts import Artefact, artefact_lines, option_spelling
+from ..fitting.artefacts import Artefact, option_spelling
 from ..fitting.data import check_reference, check_suppressed, choose_basis, fit_data
 from ..fitting.edited_data import edit_conditions
 from ..fitting.fitted_data import FittedData, usual_sums
@@ -528,7 +528,7 @@ def _record(session: Session, summary: SessionSummary, fitted: FittedData, warni
 def artefact_warnings(results: FitResults) -> list[str]:
     """Return a line for each kind of artefact, as the terminal has them below the table."""
     before = [one.text(option_spelling) for one in results.artefacts_of_file]
-    return list(dict.fromkeys([*before, *artefact_lines(results.artefacts, option_spelling)]))
+    return list(dict.fromkeys([*before, *results.artefact_lines()]))
 
 
 def _unit(results: FitResults) -> str:

@@ -54,24 +54,33 @@ def test_a_spectrum_without_artefacts_has_none():
 
 def test_artefacts_of_many_spectra_are_a_line_each_kind():
     """`run` printed the lipids of every spectrum, and not of which."""
-    from types import SimpleNamespace
-
-    from fsl_mrs_dl.workflow.session import artefact_warnings
 
     def lipid(height):
         return artefacts.Artefact("lipid", f"{height} times as high as creatine", "`mm` tumour has strong lipids")
 
     water = artefacts.Artefact("residual water", "a line at 4.7 ppm", "remove it")
     found = {0: [], 3: [lipid(2)], 4: [lipid(5), water], 7: [lipid(3)]}
-    before = [artefacts.Artefact("wrong field", "3 T", "give another")]
-    lines = artefact_warnings(SimpleNamespace(artefacts_before=before, artefacts=found))
-    assert lines == [
-        "Wrong field: 3 T. Give another.",
+    assert artefacts.artefact_lines(found, artefacts.option_spelling) == [
         "Lipid: 2 times as high as creatine. --mm tumour has strong lipids. (3 of 4 spectra; figures of the first)",
-        "Residual water: a line at 4.7 ppm. Remove it. (1 of 4 spectra; figures of the first)",
+        "Residual water: a line at 4.7 ppm. Remove it. (1 of 4 spectra)",
     ]
-    alone = artefact_warnings(SimpleNamespace(artefacts_before=[], artefacts={0: [lipid(2)]}))
+    lines = artefacts.artefact_lines(found, artefacts.option_spelling, lambda rows: f"x {', '.join(map(str, rows))}")
+    assert [line.partition(" (")[2] for line in lines] == ["x 3, 4, 7; figures of the first)", "x 4)"]
+    alone = artefacts.artefact_lines({0: [lipid(2)]}, artefacts.option_spelling)
     assert alone == ["Lipid: 2 times as high as creatine. --mm tumour has strong lipids."]
+
+
+def test_every_spectrum_of_a_file_is_looked_at(monkeypatch):
+    """A third of 48 was called good without a look."""
+    from types import SimpleNamespace
+
+    from fsl_mrs_dl.results import fit_results
+
+    monkeypatch.setattr(fit_results, "fitted_spectrum", lambda fit, row: made())
+    monkeypatch.setattr(fit_results, "artefacts_of", lambda one: [])
+    fit = SimpleNamespace(fitted=np.ones(48, bool), empty=np.zeros(48, bool), fids=0, model=SimpleNamespace(axes=AXES))
+    results = SimpleNamespace(fit=fit, artefacts_before=[], is_edited=False)
+    assert len(FitResults.artefacts.func(results)) == 48
 
 
 ARTEFACTS = [

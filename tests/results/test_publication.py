@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from fsl_mrs_dl.cli.tables import text_table
 from fsl_mrs_dl.concentrations import Relaxation, WaterScaling
 from fsl_mrs_dl.concentrations.tissue import TissueFractions
 from fsl_mrs_dl.fitting.artefacts import Artefact
@@ -30,7 +31,7 @@ from fsl_mrs_dl.results.publication import (
     publication_html,
     write_publication,
 )
-from fsl_mrs_dl.results.publication.methods import _line_shape
+from fsl_mrs_dl.results.publication.methods import _as_method, _line_shape, _water
 from fsl_mrs_dl.results.publication.references import cite, key_of_doi, label_of, works
 from fsl_mrs_dl.results.publication.study import common_sentences, merged_table
 from fsl_mrs_dl.simulation.acquisition import simulate_basis, simulate_svs
@@ -209,6 +210,57 @@ def test_absolute_concentrations_name_their_constants(plain):
     assert "molarity" in values["3c"] and "T1 METAB 1290 ms" in values["3d"]
     own = Relaxation.at_field(3.0, relaxation.t1, relaxation.t2)
     assert own.dois == () and len(set(relaxation.dois)) == len(relaxation.dois) > 5
+
+
+def test_steps_are_told_with_their_algorithm_and_each_number_once(in_vivo):
+    """'(16 transients, 0 of them left out; transients 16, ...)' was text of a log."""
+    coils = {"name": "coil combination", "done": True, "figures": {"snr_over_best_coil": 1.39}}
+    coils["reason"] = "4 coils, sensitivities from the water reference, noise whitened"
+    figures = {"transients": 16, "shift_sd_hz": 0.7, "coherence_before": 0.974, "coherence_after": 0.99961}
+    align = {"name": "alignment and averaging", "done": True, "figures": figures}
+    align["reason"] = "16 transients, 0 of them left out"
+    text = methods_text(replace(in_vivo, steps=[coils, align]))
+    assert "(16 transients, none of them left out; coherence 0.9740 before and 0.9996 after; shift SD 0.7 Hz)" in text
+    assert text.count("16 transients") == 2 and "transients 16" not in text
+    assert "covariance of the noise" in text and "[@roemer1990array; @rodgers2010wsvd]" in text
+    assert "highest likelihood" in text and "10.1002/mrm.25094" in bibtex(cited(text))
+    off = methods_text(replace(in_vivo, steps=[{**align, "reason": "alignment switched off, mean of 16 transients"}]))
+    assert "likelihood relative to" not in off
+
+
+def test_methods_say_which_column_is_reported_and_how_water_was_used(in_vivo):
+    text = methods_text(in_vivo)
+    assert "Reported concentrations (column conc of uncertainty.csv) are posterior means" in text
+    assert "The column posterior_mean holds another estimate, under a narrower prior (SD of the logarithm 0.3)" in text
+    assert "parameters all have Gaussian priors" not in text
+    water = SimpleNamespace(usable=np.arange(30) < 28)
+    used = SimpleNamespace(water_shape=1, eddy_phase=1, water=water)
+    one = SimpleNamespace(in_vivo_fit=used, rows=[0])
+    assert _water(one) == (
+        "The line shape and the correction of eddy currents [@klose1990ecc] were taken from the water reference in the"
+        " fit, because the evidence was higher so."
+    )
+    several = _water(SimpleNamespace(in_vivo_fit=used, rows=range(28)))
+    assert (
+        "in all 28 fits, because the evidence was higher so in the spectra that it was compared in (at most 8)"
+        in several
+    )
+    assert "in 28 of 30 fits, the others" in _water(SimpleNamespace(in_vivo_fit=used, rows=range(30)))
+
+
+def test_the_range_of_macromolecules_holds_those_of_the_records(in_vivo):
+    """It began at 0.3, and spectra like those of the Philips scan have 0.2."""
+    assert "about 0.2 to 1 per total creatine" in text_table(in_vivo.results)
+
+
+def test_assumptions_of_a_scaling_are_sentences_of_methods():
+    assert _as_method("Cr+PCr is compared with water; relaxation of the literature at 3 T, TE 30 ms, TR 2 s.") == (
+        "The signal of Cr+PCr was compared with that of water."
+    )
+    tissue = _as_method("Tissue fractions as given: white 0.40, grey 0.60, CSF 0.00, each with an SD of 0.03.")
+    assert tissue == "Tissue fractions (as given) were white 0.40, grey 0.60, CSF 0.00, each with an SD of 0.03."
+    gain = "Spectra and water reference must have the same receiver gain, and both be averaged, not summed."
+    assert "were taken to have the same receiver gain" in _as_method(gain)
 
 
 def test_sentences_of_methods_stand_alone_in_a_study(in_vivo):

@@ -393,7 +393,7 @@ def test_the_line_whose_quality_is_stated_is_the_same_everywhere(names, column):
 
 def test_weak_broad_and_implausible_spectra_are_doubtful_and_noise_has_no_signal(basis):
     from fsl_mrs_dl.cli.tables import text_table
-    from fsl_mrs_dl.results.doubts import reasons_of_doubt, why_unusable
+    from fsl_mrs_dl.results.doubts import reason_words, why_unusable
     from fsl_mrs_dl.results.layout import IMPLAUSIBLE, LOW_SNR, WIDE
     from fsl_mrs_dl.results.maps import map_values
 
@@ -415,7 +415,7 @@ def test_weak_broad_and_implausible_spectra_are_doubtful_and_noise_has_no_signal
     codes = {row: {doubt.code for doubt in doubts} for row, doubts in results.doubts.items()}
     assert codes == {1: {LOW_SNR}, 2: {WIDE}, 3: {IMPLAUSIBLE}}
     assert (results.verdict[1:4] >= 1).all()
-    assert "SNR of NAA below 5" in " ".join(reasons_of_doubt(results, 1))
+    assert "SNR of NAA below 5" in reason_words(results, 1)
     assert map_values(results)["doubt"].tolist() == [0, LOW_SNR, WIDE, IMPLAUSIBLE]
     of_noise = replace(results, fit=replace(results.fit, empty=np.array([False, True, False, False])))
     assert why_unusable(of_noise.fit, 1) == "there is no signal above the noise" and 1 not in of_noise.doubts

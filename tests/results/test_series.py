@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
+import pandas as pd
 import pytest
 
 import fsl_mrs_dl
 from fsl_mrs_dl.cli.tables import text_table, verdict_line
+from fsl_mrs_dl.fitting.artefacts import Artefact
 from fsl_mrs_dl.results import tables
+from fsl_mrs_dl.results.doubts import Doubt, rows_by_reason, where
 from fsl_mrs_dl.results.figures import BLACK, _median_concentrations
 from fsl_mrs_dl.results.fit_results import FitResults
+from fsl_mrs_dl.results.publication.methods import _verdicts
 from fsl_mrs_dl.results.reports import series as series_report
 from fsl_mrs_dl.results.reports.fit import write_fit_report
+from fsl_mrs_dl.results.reports.verdict import series_verdict, spectrum_verdict
 from fsl_mrs_dl.results.series import Series, spread_rows
 from fsl_mrs_dl.results.series_figure import series_figure
 from fsl_mrs_dl.simulation.acquisition import simulate_basis, simulate_svs
@@ -101,6 +107,51 @@ def test_medians_are_those_of_usable_fits(results):
     assert value[names.index("NAA")] == pytest.approx(np.median(results.ratios[0][[0, 2], column]))
     none = replace(results, fit=replace(fit, converged=np.zeros(4, bool)))
     assert "none is usable, medians over all 4:" in text_table(none)
+
+
+def test_every_reason_is_counted_alike_and_its_spectra_are_named(results):
+    """The terminal counted artefacts of fits that are not usable, methods did not, and nothing named a spectrum."""
+    converged = np.array([True, False, True, True])
+    fit = replace(results.fit, converged=converged, ood_residual=np.zeros(4), ood_latent=np.array([0, 0, 0, 3.0]))
+    some = with_header(replace(results, fit=fit), Bval=BVALS)
+    lipid = Artefact("lipid", "a line at 1.3 ppm", "choose `mm` tumour")
+    vars(some)["artefacts"] = {0: [], 1: [lipid], 2: [lipid], 3: []}
+    vars(some)["doubts"] = {1: [], 3: [Doubt(1, "SNR of NAA below 5", "2.9")]}
+    assert list(rows_by_reason(some).items()) == [
+        ("lipid", [1, 2]),
+        ("it did not converge", [1]),
+        ("out of distribution", [3]),
+        ("SNR of NAA below 5", [3]),
+    ]
+    text = text_table(some)
+    assert (
+        "Lipid: a line at 1.3 ppm. Choose --mm tumour. (2 of 4 spectra: DIM_USER_0 1, 2; figures of the first)" in text
+    )
+    assert "1 of 4 fits (DIM_USER_0 1) did NOT converge" in text
+    assert "Doubtful: SNR of NAA below 5 (2.9), 1 of 4 spectra: DIM_USER_0 3." in text
+    page = series_verdict(some, Series(some))
+    assert "In 2 of 4 spectra (figures of the first): DIM_USER_0 1, Bval 1; DIM_USER_0 2, Bval 3." in page
+    text = " ".join(_verdicts(SimpleNamespace(results=some, rows=np.arange(4))))
+    assert "1 was good, 2 were doubtful and 1 was not usable" in text
+    assert "lipid (2), it did not converge (1), out of distribution (1) and SNR of NAA below 5 (1)" in text
+    table = tables.summary_table(some).drop_duplicates("DIM_USER_0")
+    expected = ["", "it did not converge; lipid (a line at 1.3 ppm)", "lipid (a line at 1.3 ppm)"]
+    assert table["reasons"].tolist() == [*expected, "out of distribution (score 2.9); SNR of NAA below 5 (2.9)"]
+    assert Series(some).quality["reasons"].tolist()[1] == "it did not converge; lipid"
+
+
+def test_many_spectra_are_named_in_few_words(results):
+    volume = replace(results, data=replace(results.data, fids=results.data.fids.reshape(2, 2, 1, -1), dim_tags=()))
+    assert (
+        where(volume, [1, 3]) == "2 of 4 spectra: (x, y) (0, 1), (1, 1)" and where(volume, range(4)) == "all 4 spectra"
+    )
+    many = SimpleNamespace(
+        fit=SimpleNamespace(fitted=np.ones(20, bool)), index=pd.DataFrame({"x": range(20)}), header_values={}
+    )
+    assert where(many, range(9)) == "9 of 20 spectra: x 0, 1, 2, 3, 4, 5 and 3 more"
+    page = spectrum_verdict(volume, 0)
+    assert f"All spectra of the file: {volume.verdict_text}." in page
+    assert all(f"{len(rows)} of 4" in page or "all 4" in page for rows in rows_by_reason(volume).values())
 
 
 def test_the_verdict_of_one_spectrum_has_its_reasons(results):

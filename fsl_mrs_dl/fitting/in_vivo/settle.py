@@ -20,9 +20,10 @@ from .prepared import PreparedModel
 from .solver import Minimum
 from .water_reference import WATER_USES, WaterReference, WaterUse
 
-__all__ = ["settled"]
+__all__ = ["COMPARED_SPECTRA", "settled"]
 
-_MOST_SPECTRA = 8  # that models are compared on
+COMPARED_SPECTRA = 8
+"""Spectra of a file, at most, that models are compared on."""
 _DECISIVE = 3.0  # of the log evidence, for lines that stay where they are beside a basis set that is off its places
 _MOST_OF_ONE = 20.0  # of the log evidence that one spectrum, perhaps with an artefact, decides by
 _EARLY_S = 0.06  # time in which eddy currents turn lines
@@ -73,7 +74,7 @@ def settled(
     OptionError
     """
 
-    some = fids[np.unique(np.linspace(0, len(fids) - 1, min(len(fids), _MOST_SPECTRA)).round().astype(int))]
+    some = fids[np.unique(np.linspace(0, len(fids) - 1, min(len(fids), COMPARED_SPECTRA)).round().astype(int))]
 
     def evidence(moved: bool) -> np.ndarray:
         choice = replace(acquisition, moved=moved)
@@ -122,7 +123,7 @@ def _places(offset_ppm: float, evidence: Callable[[bool], np.ndarray]) -> str:
     if not gain > _DECISIVE:
         return ""
     return (
-        f"Macromolecules and lipids: they stand at their places, though the metabolites of the basis set lie"
+        f"Macromolecules and lipids stand at their own chemical shifts, though the metabolites of the basis set lie"
         f" {abs(offset_ppm):.3f} ppm {'above' if offset_ppm > 0 else 'below'} theirs, because the log evidence is at"
         f" least {gain:.0f} higher so."
     )
@@ -143,7 +144,7 @@ def _best_use(
     phase = _phase_sizes(reference)
     rows = np.argsort(phase, kind="stable")
     rows = rows[reference.usable[rows]]
-    rows = np.sort(rows[np.unique(np.linspace(0, len(rows) - 1, min(len(rows), _MOST_SPECTRA)).round().astype(int))])
+    rows = np.sort(rows[np.unique(np.linspace(0, len(rows) - 1, min(len(rows), COMPARED_SPECTRA)).round().astype(int))])
     some, water = fids[rows], reference.rows(rows)
     value, misfit = {}, {}
     without_phase = corrected_before or phase.max() < _NO_PHASE
@@ -204,14 +205,14 @@ def _note(
     most, nothing = next(iter(gain)), WaterUse(False, False)
     if best == nothing:
         text = (
-            f"Water reference: nothing was taken from it. With its {most.words} the residual would be"
-            f" {misfit[most] / misfit[nothing]:.2f} times as large, and the log evidence {least}{-gain[most]:.0f} lower"
+            f"Water reference: nothing was taken from it. With its {most.words}"
+            f" {_worse(misfit[most] / misfit[nothing], f'{least}{-gain[most]:.0f}')}"
         )
     else:
         verb = "were" if best.eddy_currents else "was"
         text = (
-            f"Water reference: {best.words} {verb} taken from it. Without it the residual would be"
-            f" {misfit[nothing] / misfit[best]:.2f} times as large, and the log evidence {least}{gain[best]:.0f} lower"
+            f"Water reference: {best.words} {verb} taken from it. Without it"
+            f" {_worse(misfit[nothing] / misfit[best], f'{least}{gain[best]:.0f}')}"
         )
         if best != most:
             text += f"; with {most.words} it would be {gain[best] - gain[most]:.0f} lower"
@@ -220,3 +221,10 @@ def _note(
     if not best.eddy_currents and most.eddy_currents:
         return f"{text}. Eddy currents may have been corrected before, though the header does not say so."
     return f"{text}."
+
+
+def _worse(times: float, lower: str) -> str:
+    """Return how much worse another use of the reference is; a residual that is not larger is left out."""
+    if times < 1.005:
+        return f"the log evidence would be {lower} lower"
+    return f"the residual would be {times:.2f} times as large, and the log evidence {lower} lower"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections import Counter
 from collections.abc import Iterable, Mapping
 
 import numpy as np
@@ -15,9 +14,10 @@ from ...fitting.artefacts import echo_time_mismatch
 from ...fitting.header_facts import contradicted_times, time_notes
 from ...fitting.in_vivo.edited_result import EditedFit
 from ...fitting.in_vivo.result import InVivoFit
-from ...fitting.verdict import DOUBTFUL
+from ...fitting.in_vivo.settle import COMPARED_SPECTRA
+from ...fitting.verdict import VERDICTS
 from ...physics.in_vivo_components import priors_table
-from ..doubts import reasons_of_doubt, why_unusable
+from ..doubts import rows_by_reason
 from ..fit_results import FitResults
 from .analysis import Analysis, figure_in_words, program_versions
 from .references import PACKAGE_KEY, cite, key_of_doi
@@ -88,6 +88,7 @@ def _processing(analysis: Analysis) -> str:
     needless = [step for step in left_out if not_needed(step)]
     if done:
         sentences.append(f"Steps before the fit were {_listed(_step(step) for step in done)}.")
+        sentences += [text for step in done for text in _algorithm(step)]
     for words, some in (
         ("Not needed", needless),
         ("Not done", [step for step in left_out if step not in needless]),
@@ -115,10 +116,37 @@ def _entry(entry: dict) -> str:
 
 def _step(step) -> str:
     """Return a step with its reason and figures."""
-    figures = [figure_in_words(name, value) for name, value in dict(step.get("figures") or {}).items()]
-    inside = "; ".join(filter(None, [str(step.get("reason") or ""), ", ".join(figures)]))
+    reason = str(step.get("reason") or "").replace(", 0 of them left out", ", none of them left out")
+    values = dict(step.get("figures") or {})
+    if re.match(r"\d+ transients", reason):
+        values.pop("transients", None)
+    if {"coherence_before", "coherence_after"} <= set(values):
+        before, after = (f"{values.pop(f'coherence_{when}'):.4f}" for when in ("before", "after"))
+        reason += f"; coherence {before} before and {after} after"
+    figures = [figure_in_words(name, value) for name, value in values.items()]
+    inside = "; ".join(filter(None, [reason, ", ".join(figures)]))
     name = str(step["name"])
     return _with_citation(_STEP_WORDS.get(name, name)) + (f" ({inside})" if inside else "")
+
+
+def _algorithm(step: Mapping) -> list[str]:
+    """Return a sentence on how coils were combined, or transients aligned; none for other steps."""
+    name, reason = str(step["name"]), str(step.get("reason") or "")
+    if name == "coil combination" and "sensitivities from" in reason:
+        noise = "covariance" if "noise whitened" in reason else "variances"
+        return [
+            f"Coils were combined with the weights of highest signal-to-noise ratio, from the {noise} of the noise and"
+            " the sensitivities of the coils, the first singular vector of the whitened signal"
+            f" {cite('roemer1990array', 'rodgers2010wsvd')}."
+        ]
+    if name == "alignment and averaging" and "left out" in reason and "as they were" not in reason:
+        return [
+            "Frequency and phase of each transient are those of highest likelihood relative to the weighted mean of the"
+            " aligned transients, in the manner of spectral registration"
+            f" {cite('near2015registration')} but in the frequency domain, with changing residual water and lipids as"
+            " nuisances whose variance is estimated from the transients."
+        ]
+    return []
 
 
 def _not_done(step: Mapping) -> str:
@@ -194,8 +222,8 @@ def _in_vivo_model(analysis: Analysis) -> str:
     table, results, fit = priors_table(), analysis.results, analysis.in_vivo_fit
     sentences = [
         f"Spectra were fitted {_window(results)} with the in-vivo model of FSL-MRS-DL, a linear combination model after"
-        f" LCModel {cite('provencher1993lcmodel', 'provencher2001lcmodel')} whose parameters all have Gaussian priors:"
-        f" a shift (SD {table['shift_ppm']['metabolite']:g} ppm) and a damping (SD"
+        f" LCModel {cite('provencher1993lcmodel', 'provencher2001lcmodel')}. Besides concentrations, its parameters"
+        f" were, with Gaussian priors, a shift (SD {table['shift_ppm']['metabolite']:g} ppm) and a damping (SD"
         f" {table['width_per_s']['metabolite']:g} per s) of each metabolite, a common shift, Lorentzian and Gaussian"
         f" width, a zero-order phase, a first-order phase (SD {table['phase']['phi1_sd_deg_per_ppm']:g} degrees per"
         f" ppm){_line_shape(fit)}.",
@@ -205,7 +233,7 @@ def _in_vivo_model(analysis: Analysis) -> str:
     if fit.places_note:
         sentences.append(fit.places_note)
     if fit.water_note:
-        sentences.append(_water(fit))
+        sentences.append(_water(analysis))
     if fit.priors_note:
         sentences.append(
             "Priors of line widths, macromolecules, shifts, dampings and baseline were learnt from the volume"
@@ -227,13 +255,16 @@ def _in_vivo_model(analysis: Analysis) -> str:
         )
     if results.estimate == "posterior_mean":
         sentences.append(
-            f"Reported are posterior means under a prior as narrow as a healthy population (SD of the logarithm"
-            f" {prior['population_log_sd']:g})."
+            "Reported concentrations (column posterior_mean of uncertainty.csv) are posterior means under a prior as"
+            f" narrow as a healthy population (SD of the logarithm {prior['population_log_sd']:g}); the column conc"
+            " holds those under the wide priors."
         )
     else:
         sentences.append(
-            "Reported are posterior means; standard deviations and 95 % intervals include the priors and the"
-            " disagreement of the averaged models."
+            "Reported concentrations (column conc of uncertainty.csv) are posterior means under these priors; standard"
+            " deviations and 95 % intervals include the priors and the disagreement of the averaged models. The column"
+            " posterior_mean holds another estimate, under a narrower prior"
+            f" (SD of the logarithm {prior['population_log_sd']:g}), which is not reported."
         )
     return " ".join(sentences)
 
@@ -307,15 +338,16 @@ def _in_vivo_baseline(analysis: Analysis) -> str:
     others = [variant.name for variant in variants_of(fit.fitted_model)][1:]
     dimension = analysis.spread(fit.baseline_dimension)
     text = (
-        f"The baseline was a Gaussian process with lengths of {lengths} ppm (effective dimension {dimension}). The"
-        f" strength of the baseline was not chosen: estimates are averages over {len(about['strengths'])} strengths"
+        f"The baseline was a Gaussian process with lengths of {lengths} ppm and an effective dimension of {dimension}."
+        f" The strength of the baseline was not chosen: estimates are averages over {len(about['strengths'])} strengths"
     )
     variants = f" and over variants of the model ({_listed(others)})" if others else ""
     return f"{text}{variants}, weighted by their evidence {cite('hoeting1999bma')}."
 
 
-def _water(fit) -> str:
+def _water(analysis: Analysis) -> str:
     """Return the use of a water reference for line shape and eddy currents."""
+    fit, n = analysis.in_vivo_fit, len(analysis.rows)
     uses = ["the line shape"] * (fit.water_shape is not None)
     uses += [f"the correction of eddy currents {cite('klose1990ecc')}"] * (fit.eddy_phase is not None)
     if not uses:
@@ -323,7 +355,13 @@ def _water(fit) -> str:
             "The water reference had no part in the model: fits without its line shape and without correction of eddy"
             " currents by its phase had more evidence."
         )
-    return f"The water reference gave {_listed(uses)}, where fits had more evidence so."
+    n_used = int(fit.water.usable[analysis.rows].sum())
+    verb, which = "were" if len(uses) > 1 else "was", "in the fit" if n == 1 else f"in all {n} fits"
+    if n_used < n:
+        which = f"in {n_used} of {n} fits, the others having no usable water"
+    text = f"{_listed(uses)} {verb} taken from the water reference {which}, because the evidence was higher so"
+    decided = f" in the spectra that it was compared in (at most {COMPARED_SPECTRA})" if n > 1 else ""
+    return f"{text[:1].upper()}{text[1:]}{decided}."
 
 
 # -- basis set, output, quality ----------------------------------------------------------------------------------------
@@ -401,12 +439,30 @@ def _absolute(analysis: Analysis) -> str:
     )
     assumed = [_without_options(text).rstrip(".") + "." for text in absolute.assumptions]
     if assumed:
-        sentences.append(" ".join(["The scaling assumes the following.", *assumed]))
+        sentences += [_as_method(text) for text in assumed]
     sources = ["the fit", "the water fit", "relaxation times"]
     sources += ["tissue fractions"] * (absolute.scaling.tissue is not None)
     sources += [f"{IN_VIVO_LOG_SD:.0%} for the amplitudes of the in-vivo model"] * analysis.in_vivo
     sentences.append(f"Standard deviations contain those of {', '.join(sources[:-1])} and {sources[-1]}.")
     return " ".join(sentences)
+
+
+_AS_METHODS = (
+    (r"^(\S+) is compared with water; relaxation of .*$", r"The signal of \1 was compared with that of water."),
+    (r"^Tissue fractions ([^:]*): (.*), each with", r"Tissue fractions (\1) were \2, each with"),
+    (
+        "must have the same receiver gain, and both be averaged, not summed",
+        "were taken to have the same receiver gain, and both to be averaged, not summed",
+    ),
+)
+"""Sentences on what a scaling rests on, as the terminal has them, and as methods do."""
+
+
+def _as_method(text: str) -> str:
+    """Return a sentence on what a scaling rests on as methods have it."""
+    for pattern, words in _AS_METHODS:
+        text = re.sub(pattern, words, text)
+    return text
 
 
 _COMPARTMENTS = {
@@ -438,7 +494,7 @@ def _quality(analysis: Analysis) -> str:
         snr, width = (analysis.spread(values[:, column]) for values in results.quality)
         name = results.fit.names[column]
         if snr and width:
-            sentences.append(f"The signal-to-noise ratio of {name} was {snr}, its line width {width} Hz (FWHM).")
+            sentences.append(f"The signal-to-noise ratio of {name} was {snr}, its line width (FWHM, Hz) {width}.")
     sentences.append(f"The residual over noise in the window was {analysis.spread(results.fit.misfit)}.")
     if analysis.n_spectra:
         sentences.append(
@@ -447,34 +503,30 @@ def _quality(analysis: Analysis) -> str:
         )
     n, good = len(analysis.rows), int(np.sum(results.fit.usable[analysis.rows]))
     if n > 1:
-        sentences.append(
-            f"Of {n} spectra {good} were usable: converged, with a residual no larger than realistic spectra."
-        )
-        sentences += _doubtful_among(analysis)
-    elif not good:
-        why = why_unusable(results.fit, int(analysis.rows[0]))
-        sentences.append(f"The fit is marked as not usable: {why}.")
-    elif results.verdict[analysis.rows[0]] == DOUBTFUL:
-        sentences.append(
-            f"The verdict on the fit is doubtful: {_listed(reasons_of_doubt(results, int(analysis.rows[0])))}."
-        )
+        sentences += _verdicts(analysis)
     else:
-        sentences.append("The verdict on the fit is good.")
+        row = int(analysis.rows[0])
+        reasons = _listed(reason.text for reason in results.reasons[row])
+        words = f"{VERDICTS[results.verdict[row]]}{f': {reasons}' if reasons else ''}"
+        sentences.append(f"The {'verdict on the fit is' if good else 'fit is marked as'} {words}.")
     sentences += [text if text.endswith(".") else f"{text}." for text in analysis.exclusions]
     if not analysis.exclusions:
-        kept = "" if good == n else ": it was kept" if n == 1 else f": the other {n - good} were kept"
+        kept = "" if good == n else ": it was kept" if n == 1 else "; the tables hold those that are not usable, too"
         sentences.append(f"No spectrum was excluded{kept}.")
     sentences.append(f"The minimum reporting table {cite('lin2021mrsinmrs')} is given with the results.")
     return " ".join(sentences)
 
 
-def _doubtful_among(analysis: Analysis) -> list[str]:
-    """Return a sentence on how many of several spectra are doubtful, and on the usual reason; none without any."""
-    doubtful = [int(row) for row in analysis.rows if analysis.results.verdict[row] == DOUBTFUL]
-    if not doubtful:
-        return []
-    reasons = Counter(
-        re.sub(r" \(.*", "", doubt) for row in doubtful for doubt in reasons_of_doubt(analysis.results, row)
-    )
-    named = _listed(f"{reason} ({count})" for reason, count in reasons.most_common())
-    return [f"The verdict on {len(doubtful)} of them is doubtful: {named}."]
+def _verdicts(analysis: Analysis) -> list[str]:
+    """Return sentences on the verdicts on several spectra, and on the reasons for those that are not good."""
+    results, n = analysis.results, len(analysis.rows)
+    counts = np.bincount(results.verdict[analysis.rows], minlength=len(VERDICTS))
+    each = [f"{count} {'was' if count == 1 else 'were'} {word}" for count, word in zip(counts, VERDICTS) if count]
+    sentences = [
+        f"Of {n} spectra {_listed(each)} (not usable: not converged, without signal, or with a larger residual than"
+        " realistic spectra)."
+    ]
+    named = [f"{kind} ({len(rows)})" for kind, rows in rows_by_reason(results).items()]
+    if named:
+        sentences.append(f"Reasons, of which a spectrum may have several: {_listed(named)}.")
+    return sentences

@@ -11,7 +11,7 @@ from ...core.errors import spelled
 from ...fitting.artefacts import option_spelling
 from ...fitting.verdict import DOUBTFUL, GOOD, UNUSABLE, VERDICTS
 from ...preproc.denoise import warning_of
-from ..doubts import quality_column, reasons_in_full
+from ..doubts import first_of, quality_column, rows_by_reason, where
 from ..figures import AMBER, VERDICT_COLOURS
 from ..fit_results import FitResults
 from ..series import Series
@@ -57,10 +57,21 @@ def spectrum_verdict(results: FitResults, row: int) -> str:
     figures = [f"SNR of {name} {snr:.0f}"] if np.isfinite(snr) else []
     figures += [f"line width {width:.1f} Hz"] if np.isfinite(width) else []
     figures.append(f"residual {results.fit.misfit[row]:.2f} times the noise")
-    several = len(results.fit.params) > 1 and not results.is_series
-    counts = [f"All spectra of the file: {results.verdict_text}."] * several
     head = f"Verdict: {VERDICTS[verdict]}"
-    return _banner(verdict, head, [", ".join(figures), *counts, _MEANINGS[verdict]], reasons_in_full(results, row))
+    banner = _banner(
+        verdict, head, [", ".join(figures), _MEANINGS[verdict]], [reason.line for reason in results.reasons[row]]
+    )
+    return banner + (_of_others(results) if len(results.fit.params) > 1 and not results.is_series else "")
+
+
+def _of_others(results: FitResults) -> str:
+    """Return the verdicts on all spectra of a file, and which have what reason, HTML."""
+    lines = [
+        f"<li>{html.escape(f'{kind[:1].upper()}{kind[1:]}: {where(results, rows)}.')}</li>"
+        for kind, rows in rows_by_reason(results).items()
+    ]
+    counts = f"<p>All spectra of the file: {html.escape(results.verdict_text)}.</p>"
+    return counts + (f"<ul>{''.join(lines)}</ul>" if lines else "")
 
 
 def series_verdict(results: FitResults, series: Series) -> str:
@@ -69,17 +80,14 @@ def series_verdict(results: FitResults, series: Series) -> str:
     verdicts = set(results.verdict[fitted].tolist())
     # Of a series with good and bad spectra some can be used.
     worst = verdicts.pop() if len(verdicts) == 1 else DOUBTFUL
-    reasons: dict[str, list[int]] = {}
-    for row in fitted:
-        for reason in reasons_in_full(results, row):
-            reasons.setdefault(_kind(reason), []).append(int(row))
     lines = []
-    for kind, rows in sorted(reasons.items(), key=lambda item: -len(item[1])):
-        first = next(reason for reason in reasons_in_full(results, rows[0]) if _kind(reason) == kind)
-        where = "; ".join(series.titles[row] for row in rows[:_MOST_NAMED])
+    for kind, rows in rows_by_reason(results).items():
+        first = first_of(results, kind, rows).line
+        titles = "; ".join(series.titles[row] for row in rows[:_MOST_NAMED])
         more = f" and {len(rows) - _MOST_NAMED} more" if len(rows) > _MOST_NAMED else ""
         if len(fitted) > 1:
-            first += f" In {len(rows)} of {len(fitted)} spectra (figures of the first): {where}{more}."
+            figures = " (figures of the first)" if len(rows) > 1 else ""
+            first += f" In {len(rows)} of {len(fitted)} spectra{figures}: {titles}{more}."
         lines.append(first)
     one = len(set(results.verdict[fitted].tolist())) == 1
     meaning = _MEANINGS[worst] if worst == GOOD else "Reasons:"
@@ -88,11 +96,6 @@ def series_verdict(results: FitResults, series: Series) -> str:
     head = f"Verdict: {words}" if not one else f"Verdict: all {len(fitted)} spectra {VERDICTS[worst]}"
     lost = int((~results.fit.fitted).sum())
     return _banner(worst, head, [*[f"{lost} could not be fitted"] * bool(lost), meaning], lines)
-
-
-def _kind(reason: str) -> str:
-    """Return what the reasons of several spectra have in common: their words without figures."""
-    return reason.partition(": ")[0].partition(" (")[0]
 
 
 def _banner(verdict: int, head: str, paragraphs: Sequence[str], reasons: Sequence[str]) -> str:
