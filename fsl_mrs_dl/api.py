@@ -232,7 +232,9 @@ def _quantify_file(data, basis, options: dict, *, water, progress, conjugate):
     if water is not None and not isinstance(water, MrsData):
         raise OptionError("is no data of a file", option="water", remedy="load it with fsl_mrs_dl.load")
     if "DIM_COIL" in data.dim_tags and data.fids.shape[data.axis("DIM_COIL")] > 1:
-        raise DataError(f"{data.name}: has several coils; combine them first (fsl_mrs_proc coilcombine).")
+        raise DataError(
+            f"{data.name}: has several coils; combine them first (fsl_mrs_dl run does, or fsl_mrs_proc coilcombine)."
+        )
     _check_names(options, [field.name for field in fields(FitOptions) if field.name not in _OF_FILES])
     basis, fit_options = _basis(basis), _fit_options(options)
     fit_options = with_names(fit_options, basis.names).check()

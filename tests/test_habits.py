@@ -102,8 +102,13 @@ def test_names_of_test_files_differ():
     assert sorted(names) == sorted(set(names))
 
 
-# Jobs that no command of this package does alike: of volumes with coils, and of data whose water was not suppressed.
-NO_OWN_COMMAND = {"fsl_mrs_dl/io/volume.py": "coilcombine", "fsl_mrs_dl/fitting/data.py": "remove"}
+# Jobs that no command of this package does alike: of volumes with coils, of data whose water was not suppressed, and
+# eddy currents of edited data.
+NO_OWN_COMMAND = {
+    "fsl_mrs_dl/io/volume.py": "coilcombine",
+    "fsl_mrs_dl/fitting/data.py": "remove",
+    "fsl_mrs_dl/fitting/artefacts.py": "ecc",
+}
 
 
 @pytest.mark.parametrize("path", [one for one in files(()) if "/fslmrs/" not in one.id])

@@ -122,7 +122,6 @@ def run(args) -> None:
     from ..io.nifti import on_grid
     from ..mrsi import assemble, plan
     from ..mrsi import run as run_module
-    from ..mrsi.job import VolumeOptions
     from ..preproc import denoise
     from .tables import artefact_notes
 
@@ -136,21 +135,13 @@ def run(args) -> None:
     options = replace(options, combine=options.combine or usual_sums(basis.names))
     for note in time_notes(options, about, basis):
         print(spelled(note, args.spelling))
-    volume_options = VolumeOptions(
-        conjugate=args.conjfid,
-        spectra=not args.no_spectra,
-        share_initial_values=args.share_initial_values,
-        nuisance=args.nuisance,
-        spatial=args.spatial,
-        volume_priors=not args.no_volume_priors,
-    )
     workers = run_module.workers_for(args.parallel, args.parallel_workers, args.max_memory)
     job, pilot = plan.prepare(
         args.data,
         basis,
         args.output,
         options,
-        volume_options,
+        _volume_options(args),
         mask=args.mask,
         lipid_mask=args.lipid_mask,
         water=args.h2o,
@@ -191,6 +182,20 @@ def run(args) -> None:
         print("".join(f"{line}\n" for line in artefact_notes(pilot, n)), end="")
     print(
         f"{assemble.duration(begun, n_remaining)}\nWritten: {args.output}/ ('fsl_mrs_dl view {args.output}' shows it)"
+    )
+
+
+def _volume_options(args):
+    """Return the options that only volumes have."""
+    from ..mrsi.job import VolumeOptions
+
+    return VolumeOptions(
+        conjugate=args.conjfid,
+        spectra=not args.no_spectra,
+        share_initial_values=args.share_initial_values,
+        nuisance=args.nuisance,
+        spatial=args.spatial,
+        volume_priors=not args.no_volume_priors,
     )
 
 

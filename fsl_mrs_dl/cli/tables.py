@@ -272,7 +272,7 @@ def _doubts(results: FitResults) -> list[str]:
 
     if len(results.fit.params) == 1:
         found = results.doubts.get(0, ()) if results.verdict[0] == DOUBTFUL else ()
-        return [f"The verdict is doubtful: {doubt.text}." for doubt in found]
+        return [f"The verdict is doubtful: {doubt.kind} ({doubt.figures})." for doubt in found]
     of_artefacts = {one.kind for found in (results.artefacts_of_file, *results.artefacts.values()) for one in found}
     lines = []
     for kind, rows in rows_by_reason(results).items():

@@ -170,7 +170,9 @@ def _of_concentrations(results: FitResults) -> Iterable[tuple[int, Doubt]]:
 def _of_filter(results: FitResults) -> Iterable[tuple[int, Doubt]]:
     """Yield every row where a filter took a part of the fitted window."""
     artefact = results.filter_artefact
-    for row in range(len(results.fit.params)) if artefact is not None else ():
+    if artefact is None:
+        return
+    for row in range(len(results.fit.params)):
         yield row, Doubt(FILTERED, DOUBTS[FILTERED], artefact.seen)
 
 

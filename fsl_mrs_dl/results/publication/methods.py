@@ -355,7 +355,7 @@ def _water(analysis: Analysis) -> str:
             "The water reference had no part in the model: fits without its line shape and without correction of eddy"
             " currents by its phase had more evidence."
         )
-    n_used = int(fit.water.usable[analysis.rows].sum())
+    n_used = n if fit.water is None else int(fit.water.usable[analysis.rows].sum())
     verb, which = "were" if len(uses) > 1 else "was", "in the fit" if n == 1 else f"in all {n} fits"
     if n_used < n:
         which = f"in {n_used} of {n} fits, the others having no usable water"
