@@ -187,7 +187,8 @@ def _row_of_unfinished(one: LongTraining, folder: Path, curve: Curve) -> str:
     loss = f"{curve.held[:, 1].min():.4g}" if len(curve.held) else ""
     spent = _core_hours(folder)
     about = f"{spent}of about {one.core_hours:g}" if spent else f"about {one.core_hours:g}"
-    state = "under way" if at else "not begun"
+    # The curve of one that was interrupted for good stays in the record.
+    state = ("under way" if spent else "interrupted") if at else "not begun"
     return f"| {one.name} | {state} | {at} | {one.settings.steps} | {about} | {loss} | | | |"
 
 
@@ -219,7 +220,7 @@ def write_record(trainings: list[LongTraining], output: Path, record: Path) -> P
         curve = curve_of(folder)
         if len(curve.held):
             _write_curve(place / f"{one.name}.csv", curve)
-        elif ended is not None:
+        elif (place / f"{one.name}.csv").is_file():
             curve = _kept_curve(place / f"{one.name}.csv")
         if len(curve.held):
             curves[one.name] = curve

@@ -256,3 +256,14 @@ def test_a_queue_ends_after_its_time(tiny, tmp_path, monkeypatch):
     begun = time.monotonic()
     monkeypatch.setattr(queue, "run_queue", lambda *_: time.sleep(20))
     assert queue.main(["--output", str(tmp_path), "--minutes", "0.005"]) == 130 and time.monotonic() - begun < 10
+
+
+def test_a_training_whose_folder_is_gone_is_interrupted_and_keeps_its_curve(tmp_path):
+    (one,) = [one for one in long_trainings.long_trainings() if one.name == "resnet-2d1c_few-kernels"]
+    place = tmp_path / "long_trainings"
+    place.mkdir()
+    lines = ["batch,loss of training,loss of held-back data", "100,0.5,0.6", "200,0.4,0.55"]
+    (place / f"{one.name}.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    text = long_record.write_record([one], tmp_path / "models", tmp_path).read_text(encoding="utf-8")
+    assert f"| {one.name} | interrupted | 200 |" in text and "| 0.55 |" in text
+    assert (tmp_path / "long_trainings.png").is_file()
