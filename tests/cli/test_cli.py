@@ -78,7 +78,7 @@ def test_example_writes_what_fsl_mrs_writes(example_run):
     summary = pd.read_csv(example_run / "fit" / "summary.csv")
     assert list(summary.columns) == [
         *["Metab", "/Cr+PCr", "/Cr+PCr CRLB", "%CRLB", "SNR", "FWHM"],
-        *["CRLB is", "misfit", "usable", "verdict"],
+        *["CRLB is", "misfit", "usable", "verdict", "reasons"],
     ]
     concentrations = pd.read_csv(example_run / "fit" / "concentrations.csv", header=[0, 1])
     assert [c for c in concentrations.columns][1:] == [

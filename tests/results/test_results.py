@@ -138,7 +138,19 @@ def test_the_planes_of_a_voxel_are_named_within_the_picture(basis, tmp_path, mon
 def test_without_the_internal_reference_raw_figures_are_given(basis):
     results = fitted(basis.select(ignore=["PCr"]))
     assert results.reference is None
-    columns = ["Metab", "Raw conc", "Raw CRLB", "%CRLB", "SNR", "FWHM", "CRLB is", "misfit", "usable", "verdict"]
+    columns = [
+        "Metab",
+        "Raw conc",
+        "Raw CRLB",
+        "%CRLB",
+        "SNR",
+        "FWHM",
+        "CRLB is",
+        "misfit",
+        "usable",
+        "verdict",
+        "reasons",
+    ]
     assert list(tables.summary_table(results).columns) == columns
     assert ("mean", "internal") not in tables.concentration_table(results).columns
 
@@ -342,7 +354,7 @@ def test_files_are_those_of_fsl_mrs(invivo_3t, testdata, tmp_path):
         theirs, ours = (pd.read_csv(tmp_path / f"{prefix}{what}.csv", header=header) for prefix in ("", "ours_"))
         key = theirs.columns[0]
         # Misfit and verdict follow FSL-MRS's columns of the summary.
-        more = ["CRLB is", "misfit", "usable", "verdict"] if what == "summary" else []
+        more = ["CRLB is", "misfit", "usable", "verdict", "reasons"] if what == "summary" else []
         assert list(ours.columns) == [*theirs.columns, *more]
         theirs, ours = theirs.set_index(key), ours.set_index(key)
         assert set(theirs.index) == set(ours.index)
