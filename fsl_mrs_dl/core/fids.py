@@ -109,7 +109,9 @@ def _share_at_start(rows: np.ndarray) -> float:
         return np.nan
     rows = rows[:, : acquired_points(rows)]
     largest = np.abs(rows).max()
-    power = (np.abs(rows / (largest or 1.0)) ** 2).mean(0)
+    if not largest > np.finfo(float).tiny:  # a division by less overflows
+        return np.nan
+    power = (np.abs(rows / largest) ** 2).mean(0)
     # The median of such a mean is below its expectation.
     noise = float(np.median(power)) / (1 - 1 / (9 * len(rows))) ** 3
     above = power - noise

@@ -201,9 +201,7 @@ def test_remedies_of_a_joint_fit_name_its_own_options(edited):
     assert f"counts as noise in the SDs: {remedy} and compare." in text_table(replace(results, foreign=[echo]))
     not_converged = replace(results, foreign=[echo], fit=replace(large, converged=np.zeros(1, bool)))
     text = text_table(not_converged)
-    assert (
-        f"did NOT converge and should not be used as they are (column converged in uncertainty.csv): {remedy}." in text
-    )
+    assert f"did NOT converge and should not be used as it is (column converged in uncertainty.csv): {remedy}." in text
     assert "counts as noise" not in text
     of_difference = replace(fitted, edited=None, combined=True)
     assert FitResults.of_data(of_difference, _options()).is_edited

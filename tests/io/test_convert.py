@@ -324,7 +324,7 @@ def test_spectra_and_water_of_one_file(tmp_path, monkeypatch, files, expected):
     program = written(folder / "spec2nii", script + ("" if files else "echo boom >&2; exit 1\n"))
     program.chmod(program.stat().st_mode | stat.S_IXUSR)
     monkeypatch.setattr(convert.shutil, "which", lambda *_, **__: str(program))
-    path = written(tmp_path / "x.7", "")
+    path = written(tmp_path / "x.7", "of GE")
     if isinstance(expected, str):
         with pytest.raises(DataError, match=expected):
             load_any(path)
@@ -362,7 +362,7 @@ def standing_in_for_spec2nii(folder, monkeypatch, names):
 def test_two_water_references_have_a_use_each(tmp_path, monkeypatch, names, water, quant):
     """The first by name was taken for everything, and some names were no water at all."""
     standing_in_for_spec2nii(tmp_path / "bin", monkeypatch, names)
-    path = written(tmp_path / "x.7", "")
+    path = written(tmp_path / "x.7", "of GE")
     out = convert.load_with_record(path)
     first = [None if one is None else names[int(one.fids.flat[0].real) - 1] for one in (out.data, out.water, out.quant)]
     assert first == ["", water, quant]
