@@ -112,7 +112,7 @@ def test_images_that_are_damaged_or_hold_less_than_they_say_are_refused(written,
         path.write_bytes(bad)
         for read in (nifti.load, nifti.load_header):
             if read is nifti.load or name != "a.nii.gz":
-                with pytest.raises(DataError, match="cannot be read as NIfTI-MRS"):
+                with pytest.raises(DataError, match="cannot be read as NIfTI-MRS|cut short"):
                     read(path)
         with pytest.raises(DataError):
             open_volume(path, tmp_path, name)

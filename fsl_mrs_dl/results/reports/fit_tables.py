@@ -162,7 +162,7 @@ def concentrations_table(results: FitResults, row: int) -> str:
 def _errors_note(results: FitResults) -> str:
     """Return what SDs and intervals of the table are."""
     if results.estimate == "network":
-        several = len(results.fit.networks or ()) > 1
+        several = (0 if results.fit.networks is None else len(results.fit.networks)) > 1
         return f"SD is {'the spread of the answers of networks' if several else 'not known of one network'}."
     kind = "confidence" if results.estimate == "ml" else "credible"
     interval = "" if results.intervals is None else f" 95 % is the {kind} interval of the value beside it."
