@@ -269,9 +269,11 @@ def _doubts(results: FitResults) -> list[str]:
     that is not explained."""
     from ..fitting.verdict import DOUBTFUL
     from ..results.doubts import OUT_OF_DISTRIBUTION, first_of, rows_by_reason, where
+    from ..results.layout import FILTERED
 
     if len(results.fit.params) == 1:
         found = results.doubts.get(0, ()) if results.verdict[0] == DOUBTFUL else ()
+        found = [doubt for doubt in found if doubt.code != FILTERED]  # named with what helps below
         return [f"The verdict is doubtful: {doubt.kind} ({doubt.figures})." for doubt in found]
     of_artefacts = {one.kind for found in (results.artefacts_of_file, *results.artefacts.values()) for one in found}
     lines = []
